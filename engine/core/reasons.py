@@ -1,0 +1,53 @@
+"""Reason codes the engine gives by itself, and the placeholders their texts may use.
+
+A rule set must have words for every one of them (`arbiter rules check` says which are missing).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+NOT_ON_CHANNEL: Final = "NOT_ON_CHANNEL"
+NOT_ON_PLACEMENT: Final = "NOT_ON_PLACEMENT"
+NOT_VALID_NOW: Final = "NOT_VALID_NOW"
+NOT_REQUESTED: Final = "NOT_REQUESTED"
+CONSENT_DENIED: Final = "CONSENT_DENIED"
+CONSENT_WITHDRAWN: Final = "CONSENT_WITHDRAWN"
+CONSENT_OBJECTED: Final = "CONSENT_OBJECTED"
+CONSENT_EXPIRED: Final = "CONSENT_EXPIRED"
+CONSENT_UNKNOWN: Final = "CONSENT_UNKNOWN"
+INPUT_MISSING: Final = "INPUT_MISSING"
+INPUT_WITHHELD: Final = "INPUT_WITHHELD"
+CONDITION_FAILED: Final = "CONDITION_FAILED"
+BELOW_THRESHOLD: Final = "BELOW_THRESHOLD"
+GROUP_FULL: Final = "GROUP_FULL"
+EXCLUDED_BY_BETTER: Final = "EXCLUDED_BY_BETTER"
+BEYOND_LIMIT: Final = "BEYOND_LIMIT"
+BEST_VALUE: Final = "BEST_VALUE"
+PRIOR_ONLY: Final = "PRIOR_ONLY"
+
+PLACEHOLDERS: Final[Mapping[str, frozenset[str]]] = {
+    NOT_ON_CHANNEL: frozenset({"channel"}),
+    NOT_ON_PLACEMENT: frozenset({"placement"}),
+    NOT_VALID_NOW: frozenset(),
+    NOT_REQUESTED: frozenset(),
+    CONSENT_DENIED: frozenset({"purpose", "channel"}),
+    CONSENT_WITHDRAWN: frozenset({"purpose", "channel"}),
+    CONSENT_OBJECTED: frozenset({"purpose", "channel"}),
+    CONSENT_EXPIRED: frozenset({"purpose", "channel"}),
+    CONSENT_UNKNOWN: frozenset({"purpose", "channel"}),
+    INPUT_MISSING: frozenset({"inputs", "rule"}),  # a rule needs inputs that are absent or stale
+    INPUT_WITHHELD: frozenset({"inputs", "rule"}),  # a rule needs inputs withheld without profiling
+    CONDITION_FAILED: frozenset({"rule"}),  # a condition could not be computed, e.g. division by zero
+    BELOW_THRESHOLD: frozenset({"threshold", "currency"}),
+    GROUP_FULL: frozenset({"group", "max_per_group"}),
+    EXCLUDED_BY_BETTER: frozenset({"better"}),  # id of the exclusive action that ranked higher
+    BEYOND_LIMIT: frozenset({"limit"}),
+    BEST_VALUE: frozenset(),  # given to a returned action no rule or model has a reason for
+    PRIOR_ONLY: frozenset(),  # propensity is the population's rate, not this customer's
+}
+"""Code to the names its texts may use in braces. `purpose` and the like are ids."""
+
+MODEL_PLACEHOLDERS: Final = frozenset({"value", "typical"})
+"""Placeholders of reasons that models give (codes named in model manifests)."""

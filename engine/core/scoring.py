@@ -1,0 +1,63 @@
+"""What the pipeline asks of models; `engine.models` answers it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Vector = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """One business concept's share in a score, strongest feature first.
+
+    `share` is the exact Shapley value of the concept's features, in log-odds. `value` and `typical`
+    are formatted for people ("84.50 CHF/month", "month-to-month").
+    """
+
+    reason: str
+    share: float
+    feature: str
+    value: str
+    typical: str
+
+
+class Scorer(Protocol):
+    """Scores one customer. `vector` is float32 of shape (features of the schema,), NaN where missing.
+
+    `actions` are catalogue indices, intp of shape (n,). Raises ScoringError where a model fails.
+    """
+
+    @property
+    def versions(self) -> Mapping[str, int]:
+        """Model name to version, of the models that may score."""
+        ...
+
+    def churn(self, vector: Vector) -> float | None:
+        """Probability of churn; None where no churn model is loaded."""
+        ...
+
+    def propensity(self, vector: Vector, actions: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+        """Probability of acceptance, float64 of shape (n,); NaN where no model knows the action."""
+        ...
+
+    def explain_churn(self, vector: Vector) -> tuple[Contribution, ...]:
+        """At most four concepts, strongest first."""
+        ...
+
+    def explain_propensity(self, vector: Vector, action: int) -> tuple[Contribution, ...]:
+        """At most four concepts, strongest first; empty where no model knows the action."""
+        ...
+
+
+class ScoringError(Exception):
+    """A model could not score; the decision goes on without it and says so."""
+
+    def __init__(self, model: str, cause: str) -> None:
+        super().__init__(f"model {model} could not score: {cause}")
+        self.model = model
