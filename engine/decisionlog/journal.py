@@ -1,0 +1,157 @@
+"""An append-only log of payloads over a directory of segments, written by many processes at once.
+
+Each journal (one for each server process) writes segments of its own and reads everyone's.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from engine.decisionlog.errors import LogUnavailable
+from engine.decisionlog.segment import NewId, SegmentWriter, random_id, write_failure
+
+MAX_SEGMENT_BYTES: Final = 64 << 20
+"""Where a new segment begins: small enough to copy and to scan, large enough to keep files few."""
+
+
+class Slot:
+    """The place the next payload will have, held until its block ends. It is written once or not at all."""
+
+    __slots__ = ("_end", "_segment", "offset")
+
+    def __init__(self, segment: SegmentWriter) -> None:
+        self._segment = segment
+        self._end: int | None = None
+        self.offset = segment.size
+
+    @property
+    def segment_id(self) -> int:
+        """The segment the payload will be in."""
+        return self._segment.segment_id
+
+    def write(self, payload: bytes) -> None:
+        """Appends the payload at this place. Raises LogFull or LogUnavailable with nothing recorded."""
+        if self._end is not None:
+            raise RuntimeError("the slot is written already; ask for the next one")
+        self._segment.append(payload)
+        self._end = self._segment.size
+
+    def sync(self) -> None:
+        """Makes the payload survive a power cut; nothing to do where none was written."""
+        if self._end is not None:
+            self._segment.sync(self._end)
+
+
+class Journal:
+    """Appends payloads, rotates segments, syncs in groups. Safe for threads.
+
+    With `fsync_interval_ms` 0 a payload survives a power cut when its block ends, and threads share
+    fsyncs. Otherwise it survives the death of the process at once, and a power cut after the next
+    `flush`, which a `Flusher` calls at that interval.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        fsync_interval_ms: int,
+        max_segment_bytes: int = MAX_SEGMENT_BYTES,
+        new_id: NewId = random_id,
+    ) -> None:
+        self.directory = directory
+        self.fsync_interval_ms = fsync_interval_ms
+        self._max_segment_bytes = max_segment_bytes
+        self._new_id = new_id
+        self._lock = threading.Lock()
+        self._segment: SegmentWriter | None = None
+        self._retired: list[SegmentWriter] = []
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        self.prepare()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def prepare(self) -> None:
+        """Makes the directory and checks that it can be written. Raises LogUnavailable."""
+        try:
+            self.directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+        except OSError as error:
+            raise write_failure(self.directory, error) from error
+        if not os.access(self.directory, os.W_OK | os.X_OK):
+            raise LogUnavailable(self.directory, "no permission to write", "change its owner or mode")
+
+    @contextmanager
+    def reserve(self, *, now_ms: int) -> Iterator[Slot]:
+        """Holds the place of the next payload; nobody else appends until the block ends.
+
+        A block that does not write leaves the place to the next one. Raises LogFull or LogUnavailable.
+        """
+        with self._lock:
+            slot = Slot(self._current(now_ms))
+            yield slot
+        if self.fsync_interval_ms == 0:
+            slot.sync()
+            self._close_retired()
+
+    def append(self, payload: bytes, *, now_ms: int) -> Slot:
+        """Appends one payload and returns its place. Raises LogFull or LogUnavailable."""
+        with self.reserve(now_ms=now_ms) as slot:
+            slot.write(payload)
+        return slot
+
+    @property
+    def unsynced_bytes(self) -> int:
+        """How much a power cut could still lose."""
+        with self._lock:
+            written = [*self._retired, *([self._segment] if self._segment else [])]
+        return sum(segment.size - max(segment.synced, 0) for segment in written)
+
+    def flush(self) -> None:
+        """Makes everything appended so far survive a power cut. Raises LogUnavailable."""
+        current = self._segment  # before the retired ones, lest it retires in between
+        self._close_retired()
+        if current is not None:
+            current.sync(current.size)
+
+    def close(self) -> None:
+        """Flushes and gives up the files; later appends raise LogUnavailable. Closing twice is fine."""
+        with self._lock:
+            self._closed = True
+            self._retire()
+        self.flush()
+
+    def _current(self, now_ms: int) -> SegmentWriter:
+        if self._closed:
+            raise LogUnavailable(self.directory, "the log is closed", "the server is shutting down")
+        segment = self._segment
+        if segment is not None and (segment.damaged or segment.size >= self._max_segment_bytes):
+            self._retire()
+        if self._segment is None:
+            self._segment = SegmentWriter.create(self.directory, created_ms=now_ms, new_id=self._new_id)
+        return self._segment
+
+    def _close_retired(self) -> None:
+        if not self._retired:  # looked at without the lock: it stands on the path of each append
+            return
+        with self._lock:
+            retired, self._retired = self._retired, []
+        with ExitStack() as stack:  # closes all of them, then raises what the last failure was
+            for segment in retired:
+                stack.callback(segment.close)
+
+    def _retire(self) -> None:
+        """Leaves the current segment to the next flush, so that no append waits for its fsync."""
+        if self._segment is not None:
+            self._retired.append(self._segment)
+            self._segment = None

@@ -1,0 +1,157 @@
+"""The consent ledger and the outcome log: small typed entries, appended for good, replayed in order.
+
+The ledger is the system of record of consent; what stores hold is a projection that `replay` rebuilds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Generic, Protocol, Self, TypeVar
+
+import msgspec
+
+from engine.decisionlog.errors import LogUnavailable
+from engine.decisionlog.frame import MAX_OFFSET
+from engine.decisionlog.journal import MAX_SEGMENT_BYTES, Journal
+from engine.decisionlog.reading import (
+    Report,
+    Segment,
+    frames,
+    list_segments,
+    merge,
+    read_frame,
+    refuse_corruption,
+)
+from engine.decisionlog.record import decode_payload, encode_payload
+from engine.decisionlog.segment import sequential_id
+from feature_store.state import ConsentRecord, OutcomeType
+
+ENTRY_FORMAT: Final = 1
+_MAX_LEDGER_SEGMENT: Final = (1 << 23) - 1
+"""So that a position, segment and offset together, fits a signed 64-bit integer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsentEntry:
+    """One recorded will of one customer, as received."""
+
+    customer_id: str
+    consent: ConsentRecord
+    received_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutcomeEntry:
+    """What happened to one returned action; `outcome_id` is the client's key of idempotency."""
+
+    outcome_id: str
+    decision_id: str
+    action_id: str
+    type: OutcomeType
+    at_ms: int
+    received_at_ms: int
+
+
+class Received(Protocol):
+    """What every entry knows: when it came in. Replays are in this order."""
+
+    @property
+    def received_at_ms(self) -> int:
+        """When the server received it."""
+        ...
+
+
+Entry = TypeVar("Entry", bound=Received)
+
+
+class Ledger(Generic[Entry]):
+    """Entries of one type. A position names an entry for good and grows within one server process."""
+
+    def __init__(self, journal: Journal, entry_type: type[Entry]) -> None:
+        self._journal = journal
+        self._decoder = msgspec.json.Decoder(entry_type)
+
+    def __enter__(self) -> Self:
+        self.prepare()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def prepare(self) -> None:
+        """Makes the directory and checks that it can be written. Raises LogUnavailable."""
+        self._journal.prepare()
+
+    def append(self, entry: Entry) -> int:
+        """Records the entry and returns its position. Raises LogFull or LogUnavailable.
+
+        After an error of the fsync the entry may or may not be there; to append it again is harmless.
+        """
+        payload = encode_payload(entry, format=ENTRY_FORMAT)
+        with self._journal.reserve(now_ms=entry.received_at_ms) as slot:
+            if slot.segment_id > _MAX_LEDGER_SEGMENT:
+                raise LogUnavailable(self._journal.directory, "positions are used up", "start a new ledger")
+            slot.write(payload)
+        return slot.segment_id << 40 | slot.offset
+
+    def read(self, position: int) -> Entry | None:
+        """The entry at a position; None where there is none. Raises LogCorrupt and UnreadableRecord."""
+        payload = read_frame(self._journal.directory, segment_id=position >> 40, offset=position & MAX_OFFSET)
+        return None if payload is None else self._decode(payload)
+
+    def replay(self, *, report: Report = refuse_corruption) -> Iterator[Entry]:
+        """Every entry of every process in the order received.
+
+        Raises LogCorrupt rather than leave out an acknowledged entry, unless `report` lets it pass.
+        """
+
+        def entries(segment: Segment) -> Iterator[Entry]:
+            return (self._decode(frame.payload) for frame in frames(segment, report=report))
+
+        return merge(list_segments(self._journal.directory), entries, lambda entry: entry.received_at_ms)
+
+    def flush(self) -> None:
+        """Makes every entry survive a power cut. Raises LogUnavailable."""
+        self._journal.flush()
+
+    def close(self) -> None:
+        """Flushes and gives up the files; later appends raise LogUnavailable."""
+        self._journal.close()
+
+    def _decode(self, payload: bytes) -> Entry:
+        return decode_payload(payload, decoder=self._decoder, format=ENTRY_FORMAT, what="a ledger entry")
+
+
+ConsentLedger = Ledger[ConsentEntry]
+OutcomeLog = Ledger[OutcomeEntry]
+
+
+def consent_ledger(
+    directory: Path, *, fsync_interval_ms: int = 0, max_segment_bytes: int = MAX_SEGMENT_BYTES
+) -> ConsentLedger:
+    """The ledger of consents: an entry is on the platter before `append` returns.
+
+    A bulk load may set `fsync_interval_ms` and call `flush` once at its end.
+    """
+    return Ledger(_journal(directory, fsync_interval_ms, max_segment_bytes), ConsentEntry)
+
+
+def outcome_log(
+    directory: Path, *, fsync_interval_ms: int = 100, max_segment_bytes: int = MAX_SEGMENT_BYTES
+) -> OutcomeLog:
+    """The log of outcomes; synced like decisions, by a `Flusher` at `fsync_interval_ms`."""
+    return Ledger(_journal(directory, fsync_interval_ms, max_segment_bytes), OutcomeEntry)
+
+
+def _journal(directory: Path, fsync_interval_ms: int, max_segment_bytes: int) -> Journal:
+    return Journal(
+        directory,
+        fsync_interval_ms=fsync_interval_ms,
+        max_segment_bytes=max_segment_bytes,
+        new_id=sequential_id,
+    )

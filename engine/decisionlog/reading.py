@@ -1,0 +1,216 @@
+"""Reading segments: all frames in order, or the one at a known place.
+
+A bad frame with nothing whole after it is a torn tail: its writer died while writing, and the record was
+never acknowledged. A bad frame with a whole one after it is corruption: acknowledged records are lost.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import heapq
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import BinaryIO, Final, TypeVar
+
+import structlog
+
+from engine.decisionlog.errors import LogCorrupt, UnreadableRecord
+from engine.decisionlog.frame import (
+    FRAME_BYTES,
+    HEADER_BYTES,
+    find_frame,
+    payload_length,
+    unpack_frame,
+    unpack_header,
+)
+from engine.decisionlog.segment import segment_ids, segment_path
+
+_READ_AHEAD_BYTES: Final = 1 << 16
+"""One read for nearly every decision (about 10 kB) and the frame before the next."""
+
+Item = TypeVar("Item")
+
+
+class DamageKind(StrEnum):
+    """What became of the bytes."""
+
+    TORN = "torn"  # the end of a file whose writer died; nothing acknowledged is lost
+    CORRUPT = "corrupt"  # records follow, so what was here had been acknowledged
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Bytes of a segment that hold no readable record."""
+
+    kind: DamageKind
+    path: Path
+    offset: int
+    length: int
+
+
+Report = Callable[[Damage], None]
+"""Told of damage while reading. If it returns, reading goes on after the damage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One segment file. `created_ms` is None where the header is unreadable."""
+
+    path: Path
+    segment_id: int
+    created_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One record as stored."""
+
+    segment_id: int
+    offset: int
+    payload: bytes
+
+
+def refuse_corruption(damage: Damage) -> None:
+    """Lets a torn tail pass with a warning in the log and raises LogCorrupt for anything else."""
+    if damage.kind is DamageKind.CORRUPT:
+        raise LogCorrupt(damage.path, damage.offset, f"{damage.length} bytes are not what was written")
+    structlog.get_logger().warning(
+        "log.tail_torn", path=str(damage.path), offset=damage.offset, bytes=damage.length
+    )
+
+
+def list_segments(directory: Path) -> list[Segment]:
+    """All segments of a directory, oldest first; those with an unreadable header come first of all."""
+    found = []
+    for segment_id in segment_ids(directory):
+        path = segment_path(directory, segment_id)
+        with path.open("rb") as file:
+            found.append(Segment(path, segment_id, _created_ms(path, segment_id, file.read(HEADER_BYTES))))
+    return sorted(found, key=lambda segment: (segment.created_ms or 0, segment.segment_id))
+
+
+def frames(segment: Segment, *, report: Report = refuse_corruption) -> Iterator[Frame]:
+    """Every whole frame of a segment, in the order written, up to its size when reading starts."""
+    with segment.path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        offset: int | None = HEADER_BYTES
+        if segment.created_ms is None:
+            offset = _beyond_damage(segment, file, 0, size, report)
+        while offset is not None and offset < size:
+            payload = _payload_at(file, segment.segment_id, offset, size)
+            if payload is None:
+                offset = _beyond_damage(segment, file, offset, size, report)
+                continue
+            yield Frame(segment.segment_id, offset, payload)
+            offset += FRAME_BYTES + len(payload)
+
+
+def read_frame(directory: Path, *, segment_id: int, offset: int) -> bytes | None:
+    """The payload at one place, with one read; None where no frame begins there.
+
+    Raises LogCorrupt where a frame begins there and does not match its checksum.
+    """
+    path = segment_path(directory, segment_id)
+    try:
+        with path.open("rb", buffering=0) as file:
+            data = os.pread(file.fileno(), _READ_AHEAD_BYTES, offset)
+            missing = payload_length(data) + FRAME_BYTES - len(data)
+            if missing > 0:
+                data += os.pread(file.fileno(), missing, offset + len(data))
+            payload = unpack_frame(data, segment_id=segment_id, offset=offset)
+            if payload is None and _is_damaged(path, file.fileno(), segment_id, offset):
+                raise LogCorrupt(path, offset, "the record does not match its checksum")
+            return payload
+    except FileNotFoundError:
+        return None
+
+
+def merge(
+    segments: Sequence[Segment], read: Callable[[Segment], Iterator[Item]], time_ms: Callable[[Item], int]
+) -> Iterator[Item]:
+    """Items of all segments by time, as far as each segment is in order of time itself.
+
+    A segment is opened when its turn comes, so only as many are open as were written at the same time.
+    """
+    waiting = deque(segments)
+    heap: list[tuple[int, int, Item, Iterator[Item]]] = []
+
+    def push(order: int, items: Iterator[Item]) -> None:
+        for item in items:
+            heapq.heappush(heap, (time_ms(item), order, item, items))
+            return
+
+    while waiting or heap:
+        while waiting and (not heap or (waiting[0].created_ms or 0) <= heap[0][0]):
+            push(-len(waiting), read(waiting.popleft()))
+        if heap:
+            _, order, item, items = heapq.heappop(heap)
+            yield item
+            push(order, items)
+
+
+def is_live(path: Path) -> bool:
+    """Whether a writer holds the segment."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+def _created_ms(path: Path, segment_id: int, header_bytes: bytes) -> int | None:
+    try:
+        header = unpack_header(header_bytes)
+    except UnreadableRecord as error:
+        raise UnreadableRecord(f"{path}: {error}") from error
+    except ValueError:
+        return None
+    if header.segment_id != segment_id:
+        raise LogCorrupt(path, 0, f"it was written as segment {header.segment_id:010x} and renamed")
+    return header.created_ms
+
+
+def _payload_at(file: BinaryIO, segment_id: int, offset: int, size: int) -> bytes | None:
+    file.seek(offset)
+    start = file.read(FRAME_BYTES)
+    length = payload_length(start)
+    if length > size - offset - FRAME_BYTES:
+        return None
+    return unpack_frame(start + file.read(length), segment_id=segment_id, offset=offset)
+
+
+def _beyond_damage(segment: Segment, file: BinaryIO, offset: int, size: int, report: Report) -> int | None:
+    """Reports what is bad at `offset` and returns where the next whole frame is, if there is one."""
+    file.seek(offset)
+    rest = file.read(size - offset)
+    found = find_frame(rest, segment_id=segment.segment_id, base=offset)
+    if found is not None:
+        report(Damage(DamageKind.CORRUPT, segment.path, offset, found))
+        return offset + found
+    if rest and not is_live(segment.path):  # a live writer is still writing its tail
+        report(Damage(DamageKind.TORN, segment.path, offset, len(rest)))
+    return None
+
+
+def _is_damaged(path: Path, fd: int, segment_id: int, offset: int) -> bool:
+    """Whether a frame begins at `offset`, or that cannot be told for damage before it, and records follow.
+
+    Walks from frame to frame, so that a made-up offset is told from a damaged record.
+    """
+    size = os.fstat(fd).st_size
+    at = HEADER_BYTES
+    while at < offset < size:
+        length = payload_length(os.pread(fd, FRAME_BYTES, at))
+        if length == 0:
+            break
+        at += FRAME_BYTES + length
+    if at > offset or offset >= size:
+        return False
+    with path.open("rb") as file:
+        file.seek(at)
+        return find_frame(file.read(size - at), segment_id=segment_id, base=at) is not None

@@ -1,0 +1,145 @@
+"""What is logged of a decision, and its bytes: JSON that a person can read, the same for the same value.
+
+The record holds everything a replay needs (request, state as read, `now`), and never an identity's value.
+Feature vectors are base64 of little-endian float32, so every bit comes back, NaN included.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+from typing import Final, TypeVar, get_origin
+
+import msgspec
+import numpy as np
+
+from engine.decisionlog.errors import UnreadableRecord
+from engine.domain import Decision, DecisionRequest, RankedAction, Reason, SuppressedAction
+from feature_store.state import CustomerState
+
+RECORD_FORMAT: Final = 1
+"""Raised when a change keeps older engines from reading a record, or newer ones from reading old records."""
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DecisionRecord:
+    """One decision with what it was made from.
+
+    `identity_type` says how the customer was named; empty where by id. `request_fingerprint` tells whether
+    a repeated `request_id` came with the same request; both are empty where the client sent none.
+    """
+
+    decision_id: str
+    now_ms: int
+    request: DecisionRequest
+    state: CustomerState
+    decision: Decision
+    identity_type: str = ""
+    request_id: str = ""
+    request_fingerprint: str = ""
+
+
+class _RequestHead(msgspec.Struct):
+    customer_id: str
+
+
+class RecordHead(msgspec.Struct, frozen=True):
+    """The part of a record that scans filter on; several times cheaper to decode than all of it."""
+
+    decision_id: str
+    now_ms: int
+    request: _RequestHead
+
+    @property
+    def customer_id(self) -> str:
+        """The customer the decision was for."""
+        return self.request.customer_id
+
+
+class _Format(msgspec.Struct):
+    format: int
+
+
+def encode_record(record: DecisionRecord) -> bytes:
+    """The record as logged. Raises ValueError where decision or context hold NaN or an infinity."""
+    context = [value for value in record.request.context.values() if isinstance(value, float)]
+    _require_finite(_numbers(record.decision) + context)
+    return encode_payload(record, format=RECORD_FORMAT)
+
+
+def decode_record(data: bytes) -> DecisionRecord:
+    """The record behind logged bytes. Raises UnreadableRecord."""
+    return decode_payload(data, decoder=_record_decoder, format=RECORD_FORMAT, what="a decision record")
+
+
+def decode_head(data: bytes) -> RecordHead:
+    """Id, time and customer of a record. Raises UnreadableRecord."""
+    return decode_payload(data, decoder=_head_decoder, format=RECORD_FORMAT, what="a decision record")
+
+
+def decision_bytes(decision: Decision) -> bytes:
+    """The canonical bytes of a decision: equal exactly where two decisions are equal in every part."""
+    _require_finite(_numbers(decision))
+    return _encoder.encode(decision)
+
+
+def decode_payload(data: bytes, *, decoder: msgspec.json.Decoder[Value], format: int, what: str) -> Value:
+    """The value behind bytes that begin with their format. Raises UnreadableRecord saying why not."""
+    try:
+        if not data.startswith(_format_prefix(format)):
+            found = msgspec.json.decode(data, type=_Format).format
+            raise UnreadableRecord(f"{what} has format {found} where this engine reads {format}")
+        return decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UnreadableRecord(f"{what} cannot be decoded: {error}") from error
+
+
+def encode_payload(value: object, *, format: int) -> bytes:
+    """A dataclass as JSON that begins with its format; mapping keys are sorted."""
+    return _format_prefix(format) + _encoder.encode(value)[1:]
+
+
+def _format_prefix(format: int) -> bytes:
+    return b'{"format":%d,' % format
+
+
+def _require_finite(numbers: list[float]) -> None:
+    """JSON has no NaN: it would be written as null and never be read again, so it is refused here."""
+    if not all(map(isfinite, numbers)):
+        raise ValueError("a decision with NaN or an infinity in it cannot be logged")
+
+
+def _numbers(decision: Decision) -> list[float]:
+    numbers = [] if decision.churn is None else [decision.churn.probability]
+    reasons: list[Reason] = [*(decision.no_action or ()), *(decision.churn.reasons if decision.churn else ())]
+    candidates: tuple[RankedAction | SuppressedAction, ...] = (*decision.actions, *decision.suppressed)
+    for action in candidates:
+        reasons += action.reasons
+        if (priority := action.priority) is not None:
+            numbers += (priority.priority, priority.propensity, priority.weight, priority.value)
+            numbers += [lever.share for lever in priority.levers]
+    numbers += [reason.contribution for reason in reasons]
+    return numbers
+
+
+def _to_json(value: object) -> object:
+    if isinstance(value, np.ndarray):
+        return b64encode(np.ascontiguousarray(value, dtype="<f4").tobytes()).decode("ascii")
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise NotImplementedError(f"{type(value).__name__} cannot be logged")
+
+
+def _from_json(wanted: type, value: object) -> object:
+    if get_origin(wanted) is np.ndarray and isinstance(value, str):
+        return np.frombuffer(b64decode(value, validate=True), dtype="<f4").astype(np.float32)
+    raise NotImplementedError(f"{wanted} cannot be read from a log")
+
+
+_encoder: Final = msgspec.json.Encoder(enc_hook=_to_json, order="deterministic")
+_record_decoder: Final = msgspec.json.Decoder(DecisionRecord, dec_hook=_from_json)
+_head_decoder: Final = msgspec.json.Decoder(RecordHead)

@@ -1,0 +1,108 @@
+"""Strategies for any decision record there can be."""
+
+import dataclasses
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from engine.decisionlog.record import DecisionRecord
+from engine.domain import (
+    ActionFilter,
+    ChurnRisk,
+    ConsentUsed,
+    Decision,
+    DecisionRequest,
+    Detail,
+    LegalBasis,
+    Lever,
+    MissingCause,
+    MissingInput,
+    Priority,
+    PropensitySource,
+    RankedAction,
+    Reason,
+    ReasonSource,
+    Stage,
+    SuppressedAction,
+    Versions,
+)
+from feature_store.state import (
+    ConsentRecord,
+    ConsentState,
+    ContactEvent,
+    CustomerState,
+    FeatureVector,
+    OutcomeType,
+    Signal,
+)
+
+_int = st.integers(-(2**63), 2**63 - 1)
+_float = st.floats(allow_nan=False, allow_infinity=False)
+_text = st.text(max_size=8)
+_by_type: dict[str, st.SearchStrategy[Any]] = {
+    "str": _text,
+    "int": _int,
+    "float": _float,
+    "bool": st.booleans(),
+    "int | None": st.none() | _int,
+    "tuple[str, ...]": st.lists(_text, max_size=2).map(tuple),
+    "tuple[int, ...]": st.lists(_int, max_size=2).map(tuple),
+    "Mapping[str, str]": st.dictionaries(_text, _text, max_size=3),
+    "Mapping[str, int]": st.dictionaries(_text, _int, max_size=3),
+    "Mapping[str, ContextScalar]": st.dictionaries(_text, st.booleans() | _int | _float | _text, max_size=3),
+    "npt.NDArray[np.float32]": hnp.arrays(np.float32, st.integers(0, 5), elements=st.floats(width=32)),
+}
+for enum in (
+    LegalBasis,
+    ConsentState,
+    Detail,
+    MissingCause,
+    OutcomeType,
+    PropensitySource,
+    ReasonSource,
+    Stage,
+):
+    _by_type[enum.__name__] = st.sampled_from(enum)
+
+
+def _any(kind: type[Any]) -> st.SearchStrategy[Any]:
+    """Any value of a dataclass whose field types are in `_by_type`; then that type is in it, too."""
+    built = st.builds(kind, **{part.name: _by_type[str(part.type)] for part in fields(kind)})
+    _by_type[kind.__name__] = built
+    _by_type[f"{kind.__name__} | None"] = st.none() | built
+    _by_type[f"tuple[{kind.__name__}, ...]"] = st.lists(built, max_size=2).map(tuple)
+    _by_type[f"tuple[{kind.__name__}, ...] | None"] = st.none() | st.lists(built, max_size=2).map(tuple)
+    return built
+
+
+for dataclass in (
+    Reason,
+    Lever,
+    Priority,
+    RankedAction,
+    SuppressedAction,
+    ConsentUsed,
+    MissingInput,
+    ChurnRisk,
+):
+    _any(dataclass)
+for dataclass in (Versions, ActionFilter, ConsentRecord, ContactEvent, Signal, FeatureVector):
+    _any(dataclass)
+decisions = _any(Decision)
+requests = _any(DecisionRequest)
+states = _any(CustomerState)
+decision_records = _any(DecisionRecord)
+
+
+def as_comparable(value: Any) -> Any:
+    """Nested plain data with the bits of arrays, so that records with NaN in a vector can be equal."""
+    if dataclasses.is_dataclass(value):
+        return tuple((part.name, as_comparable(getattr(value, part.name))) for part in fields(value))
+    if isinstance(value, np.ndarray):
+        return (str(value.dtype), value.shape, value.tobytes())
+    if isinstance(value, tuple):
+        return tuple(as_comparable(item) for item in value)
+    return (type(value).__name__, dict(value)) if isinstance(value, dict) else (type(value).__name__, value)
