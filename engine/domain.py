@@ -260,5 +260,4 @@ class Decision:
     degraded_by: tuple[str, ...]
     missing_inputs: tuple[MissingInput, ...]
     churn: ChurnRisk | None
-    shadow_rules: tuple[str, ...] = ()
-    inputs: Mapping[str, str] = field(default_factory=dict)
+    shadow_rules: tuple[str, ...] = ()  # rules in shadow that would have changed the candidates' fate

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from engine.domain import Action, Effect, LegalBasis, PolicyClass, ReasonText
+from engine.domain import Action, Effect, LegalBasis, PolicyClass, ReasonText, Texts
 from feature_store.state import OutcomeType
 
 UNKNOWN, FALSE, TRUE = -1, 0, 1
@@ -214,3 +214,4 @@ class Rulebook:
     after_scores: PolicyProgram
     contact: tuple[ContactPolicy, ...]
     arbitration: Arbitration
+    labels: Mapping[str, Texts] = field(default_factory=dict)  # words for values such as "month-to-month"

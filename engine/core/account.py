@@ -1,0 +1,42 @@
+"""The account of one decision: which candidates are still in, and the fate of those that are not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.core.rulebook import Mask
+from engine.domain import Action, Reason, Stage, SuppressedAction
+
+
+class Account:
+    """Every catalogue action ends in `fates` or stays in; no action is ever lost or removed twice."""
+
+    __slots__ = ("_actions", "alive", "fates")
+
+    def __init__(
+        self, actions: Sequence[Action], alive: Mask, fates: Sequence[SuppressedAction | None]
+    ) -> None:
+        self._actions = actions
+        self.alive = alive.copy()
+        self.fates = list(fates)
+
+    def remove(self, index: int, stage: Stage, reasons: tuple[Reason, ...]) -> None:
+        """Takes one candidate out, for reasons."""
+        self.fates[index] = SuppressedAction(self._actions[index].id, stage, reasons)
+        self.alive[index] = False
+
+    def remove_all(self, mask: Mask, stage: Stage, reasons: tuple[Reason, ...]) -> None:
+        """Takes every candidate of `mask` that is still in out, for the same reasons."""
+        for index in np.flatnonzero(mask & self.alive).tolist():
+            self.remove(index, stage, reasons)
+
+    def candidates(self) -> npt.NDArray[np.intp]:
+        """Catalogue indices of the candidates still in, ascending."""
+        return np.flatnonzero(self.alive)
+
+    def suppressed(self) -> Iterable[SuppressedAction]:
+        """The fate of every candidate that is out, in catalogue order."""
+        return (fate for fate in self.fates if fate is not None)

@@ -1,0 +1,114 @@
+"""Arbitration: priority = P x C x V x (1 + sum of levers), a total order, and what the cut leaves.
+
+Ties fall to the higher net value, then to the smaller action id, so the order is total and stated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.core import reasons
+from engine.core.account import Account
+from engine.core.catalogue import Catalogue
+from engine.core.policy import Pulls
+from engine.core.rulebook import Arbitration, ContactKind, ContactPolicy
+from engine.domain import Priority, PropensitySource, Reason, ReasonSource, Stage
+
+
+def prioritise(
+    candidates: Sequence[int],
+    *,
+    catalogue: Catalogue,
+    scored: npt.NDArray[np.float64] | None,
+    pulls: Pulls,
+) -> dict[int, Priority]:
+    """The priority of each candidate. `scored` is P of shape (actions,), NaN where the prior holds."""
+    priorities: dict[int, Priority] = {}
+    for i in candidates:
+        by_model = scored is not None and not np.isnan(scored[i])
+        propensity = float(scored[i]) if scored is not None and by_model else float(catalogue.prior[i])
+        weight = float(catalogue.weight[i]) * pulls.factors.get(i, 1.0)
+        value = float(catalogue.value[i])
+        levers = tuple(pulls.levers.get(i, ()))
+        boost = max(0.0, 1.0 + sum(lever.share for lever in levers))
+        priorities[i] = Priority(
+            priority=propensity * weight * value * boost,
+            propensity=propensity,
+            propensity_source=PropensitySource.MODEL if by_model else PropensitySource.PRIOR,
+            weight=weight,
+            value=value,
+            levers=levers,
+        )
+    return priorities
+
+
+def order(priorities: Mapping[int, Priority], catalogue: Catalogue) -> list[int]:
+    """Candidates, best first."""
+    actions = catalogue.actions
+    return sorted(priorities, key=lambda i: (-priorities[i].priority, -priorities[i].value, actions[i].id))
+
+
+def cut(
+    ranked: Sequence[int],
+    *,
+    account: Account,
+    priorities: Mapping[int, Priority],
+    catalogue: Catalogue,
+    arbitration: Arbitration,
+    policies: Sequence[ContactPolicy],
+    currency: str,
+    limit: int,
+) -> list[int]:
+    """The candidates to return; the others leave the account with the reason they lost."""
+    exclusions = [p.scope for p in policies if p.kind is ContactKind.EXCLUSION]
+    chosen: list[int] = []
+    for i in ranked:
+        reason = (
+            _below(priorities[i], arbitration, currency)
+            or _group_full(i, chosen, catalogue, arbitration)
+            or _excluded(i, chosen, catalogue, exclusions)
+            or _beyond(chosen, limit)
+        )
+        if reason is None:
+            chosen.append(i)
+        else:
+            account.remove(i, Stage.ARBITRATION, (reason,))
+    return chosen
+
+
+def _engine(code: str, **values: str) -> Reason:
+    return Reason(code, ReasonSource.ENGINE, values=values)
+
+
+def _below(priority: Priority, arbitration: Arbitration, currency: str) -> Reason | None:
+    if priority.priority >= arbitration.threshold:
+        return None
+    threshold = f"{arbitration.threshold:.2f}"
+    return _engine(reasons.BELOW_THRESHOLD, threshold=threshold, currency=currency)
+
+
+def _group_full(
+    i: int, chosen: Sequence[int], catalogue: Catalogue, arbitration: Arbitration
+) -> Reason | None:
+    group = catalogue.actions[i].group
+    taken = sum(catalogue.actions[j].group == group for j in chosen)
+    if taken < arbitration.max_per_group:
+        return None
+    return _engine(reasons.GROUP_FULL, group=group, max_per_group=str(arbitration.max_per_group))
+
+
+def _excluded(
+    i: int, chosen: Sequence[int], catalogue: Catalogue, exclusions: Sequence[npt.NDArray[np.bool_]]
+) -> Reason | None:
+    for scope in exclusions:
+        better = next((j for j in chosen if scope[i] and scope[j]), None)
+        if better is not None:
+            return _engine(reasons.EXCLUDED_BY_BETTER, better=catalogue.actions[better].id)
+    return None
+
+
+def _beyond(chosen: Sequence[int], limit: int) -> Reason | None:
+    return _engine(reasons.BEYOND_LIMIT, limit=str(limit)) if len(chosen) >= limit else None

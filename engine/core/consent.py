@@ -1,0 +1,61 @@
+"""The consent gate: which purposes may be pursued on this channel now. It runs before any scoring.
+
+Legal basis consent needs a recorded grant; legitimate interest holds until refused; contract holds
+until objected. An objection beats every basis (GDPR Art. 21). Unknown denies where the basis is consent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from engine.core import reasons
+from engine.core.rulebook import ConsentPolicy, PurposeRule
+from engine.domain import ConsentUsed, LegalBasis, Reason, ReasonSource
+from feature_store.consents import effective_consent
+from feature_store.state import ConsentRecord, ConsentState
+
+_REFUSED = frozenset({ConsentState.DENIED, ConsentState.WITHDRAWN, ConsentState.OBJECTED})
+_CODES: Mapping[ConsentState, str] = {
+    ConsentState.DENIED: reasons.CONSENT_DENIED,
+    ConsentState.WITHDRAWN: reasons.CONSENT_WITHDRAWN,
+    ConsentState.OBJECTED: reasons.CONSENT_OBJECTED,
+    ConsentState.EXPIRED: reasons.CONSENT_EXPIRED,
+    ConsentState.UNKNOWN: reasons.CONSENT_UNKNOWN,
+}
+
+
+def judge(
+    records: Sequence[ConsentRecord], *, policy: ConsentPolicy, channel: str, now_ms: int
+) -> dict[str, ConsentUsed]:
+    """The effective consent of every declared purpose on one channel, by purpose."""
+    return {p.purpose: _judge_purpose(records, p, channel, now_ms) for p in policy.purposes.values()}
+
+
+def _judge_purpose(
+    records: Sequence[ConsentRecord], rule: PurposeRule, channel: str, now_ms: int
+) -> ConsentUsed:
+    effective = effective_consent(records, purpose=rule.purpose, channel=channel, now_ms=now_ms)
+    basis = rule.channel_basis.get(channel, rule.basis)
+    return ConsentUsed(
+        purpose=rule.purpose,
+        channel=effective.channel,
+        state=effective.state,
+        legal_basis=basis,
+        permitted=is_permitted(basis, effective.state),
+        since_ms=effective.since_ms,
+    )
+
+
+def is_permitted(basis: LegalBasis, state: ConsentState) -> bool:
+    """Whether a purpose with this basis may be pursued given the customer's recorded will."""
+    if basis is LegalBasis.CONSENT:
+        return state is ConsentState.GRANTED
+    if basis is LegalBasis.LEGITIMATE_INTEREST:
+        return state not in _REFUSED
+    return state is not ConsentState.OBJECTED
+
+
+def refusal(used: ConsentUsed, *, channel: str) -> Reason:
+    """Why a purpose that is not permitted is not."""
+    values = {"purpose": used.purpose, "channel": channel}
+    return Reason(_CODES[used.state], ReasonSource.CONSENT, values=values)

@@ -1,0 +1,263 @@
+"""One decision, from values to a value: no I/O, no clock, no randomness.
+
+consent -> policy -> score -> policy that reads scores -> contact -> arbitrate -> explain. The same
+inputs, versions and `now` give the same decision, in a call, a batch, a replay or a simulation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.core import arbitrate, consent, contact, explain, policy, reasons
+from engine.core.account import Account
+from engine.core.inputs import Inputs, describe, gather
+from engine.core.policy import Pulls
+from engine.core.scoring import ScoringError
+from engine.core.snapshot import Snapshot
+from engine.domain import (
+    ChurnRisk,
+    ConsentUsed,
+    Decision,
+    DecisionRequest,
+    MissingCause,
+    MissingInput,
+    Priority,
+    RankedAction,
+    Reason,
+    ReasonSource,
+    Stage,
+    SuppressedAction,
+)
+from feature_store.state import CustomerState
+
+
+@dataclass(slots=True)
+class _Work:
+    """What one decision has found so far."""
+
+    snapshot: Snapshot
+    request: DecisionRequest
+    state: CustomerState
+    now_ms: int
+    consents: dict[str, ConsentUsed]
+    profiled: bool
+    inputs: Inputs
+    account: Account
+    degraded_by: list[str]
+    pulls: Pulls = field(default_factory=lambda: Pulls({}, {}, {}))
+    unusable: dict[str, MissingCause] = field(default_factory=dict)
+    shadow_rules: list[str] = field(default_factory=list)
+    churn: float | None = None
+
+
+def decide(snapshot: Snapshot, request: DecisionRequest, state: CustomerState, *, now_ms: int) -> Decision:
+    """The next best actions for one customer, with the fate of every catalogue action.
+
+    `request` must be valid for the snapshot's vocabulary. Never raises for missing data or failing
+    models: the answer says what it had to do without.
+    """
+    work = _begin(snapshot, request, state, now_ms)
+    _filter(work)
+    _gate(work)
+    before = _apply(work, snapshot.before_scores)
+    _score(work)
+    after = _apply(work, snapshot.after_scores)
+    _limit_contacts(work)
+    candidates = work.account.candidates().tolist()
+    for verdict in (before, after):
+        policy.grounds(verdict, candidates, work.pulls)
+    return _answer(work, candidates)
+
+
+def inputs_seen(
+    snapshot: Snapshot, request: DecisionRequest, state: CustomerState, *, now_ms: int
+) -> dict[str, str]:
+    """The inputs the rules saw, scores aside, as text by name; for explanations."""
+    inputs = _begin(snapshot, request, state, now_ms).inputs
+    declared = snapshot.rulebook.vocabulary.inputs
+    return {
+        item.name: describe(value, item.type)
+        for item, value in zip(declared, inputs.frame.values, strict=True)
+        if value is not None
+    }
+
+
+def _begin(snapshot: Snapshot, request: DecisionRequest, state: CustomerState, now_ms: int) -> _Work:
+    rulebook = snapshot.rulebook
+    consents = consent.judge(
+        state.consents, policy=rulebook.consent, channel=request.channel, now_ms=now_ms
+    )
+    permitted = {purpose: used.permitted for purpose, used in consents.items()}
+    profiled = permitted[rulebook.consent.profiling_purpose]
+    inputs = gather(
+        layout=snapshot.layout,
+        schema=snapshot.schema,
+        request=request,
+        state=state,
+        permitted=permitted,
+        profiled=profiled,
+        now_ms=now_ms,
+    )
+    available = snapshot.catalogue.availability[request.channel, request.placement]
+    account = Account(rulebook.actions, available.mask, available.fates)
+    return _Work(
+        snapshot, request, state, now_ms, consents, profiled, inputs, account, list(inputs.degraded_by)
+    )
+
+
+def _filter(work: _Work) -> None:
+    """Takes out what is not valid now and what the request does not want."""
+    catalogue, account = work.snapshot.catalogue, work.account
+    expired = Reason(reasons.NOT_VALID_NOW, ReasonSource.ENGINE)
+    account.remove_all(~catalogue.valid_at(work.now_ms), Stage.AVAILABILITY, (expired,))
+    wanted = work.request.filter
+    if not (wanted.groups or wanted.action_ids or wanted.exclude_action_ids):
+        return
+    unwanted = [
+        (bool(wanted.groups) and action.group not in wanted.groups)
+        or (bool(wanted.action_ids) and action.id not in wanted.action_ids)
+        or action.id in wanted.exclude_action_ids
+        for action in catalogue.actions
+    ]
+    not_requested = Reason(reasons.NOT_REQUESTED, ReasonSource.ENGINE)
+    account.remove_all(np.array(unwanted), Stage.AVAILABILITY, (not_requested,))
+
+
+def _gate(work: _Work) -> None:
+    """The consent gate: a purpose that is not permitted takes its actions out before any scoring."""
+    refused = {
+        purpose: (consent.refusal(used, channel=work.request.channel),)
+        for purpose, used in work.consents.items()
+        if not used.permitted
+    }
+    if not refused:
+        return
+    actions = work.snapshot.catalogue.actions
+    for index in work.account.candidates().tolist():
+        why = refused.get(actions[index].purpose)
+        if why is not None:
+            work.account.remove(index, Stage.CONSENT, why)
+
+
+def _apply(work: _Work, stage: policy.PolicyStage) -> policy.Verdict:
+    """Runs the rules of one stage over the candidates."""
+    verdict = policy.evaluate(stage, work.inputs)
+    work.unusable.update(policy.unusable(verdict, work.account.alive))
+    work.shadow_rules.extend(policy.remove(verdict, work.account))
+    return verdict
+
+
+def _score(work: _Work) -> None:
+    """Scores churn and the surviving candidates, where profiling is permitted."""
+    candidates = work.account.candidates()
+    if not work.profiled or not len(candidates):
+        return
+    scorer, vector = work.snapshot.scorer, work.inputs.vector
+    try:
+        work.churn = scorer.churn(vector)
+    except ScoringError as error:
+        work.degraded_by.append(f"model:{error.model}")
+    if work.churn is not None:
+        work.inputs.set_score(work.snapshot.layout.churn, work.churn)
+    try:
+        scored = np.full(len(work.snapshot.catalogue.actions), np.nan)
+        scored[candidates] = scorer.propensity(vector, candidates)
+        work.inputs.frame.propensity = scored
+    except ScoringError as error:
+        work.degraded_by.append(f"model:{error.model}")
+
+
+def _limit_contacts(work: _Work) -> None:
+    contact.limit(
+        work.account,
+        policies=work.snapshot.rulebook.contact,
+        actions=work.snapshot.catalogue.actions,
+        events=work.state.contacts,
+        channel=work.request.channel,
+        now_ms=work.now_ms,
+    )
+
+
+def _answer(work: _Work, candidates: list[int]) -> Decision:
+    rulebook, catalogue = work.snapshot.rulebook, work.snapshot.catalogue
+    priorities = arbitrate.prioritise(
+        candidates, catalogue=catalogue, scored=work.inputs.frame.propensity, pulls=work.pulls
+    )
+    chosen = arbitrate.cut(
+        arbitrate.order(priorities, catalogue),
+        account=work.account,
+        priorities=priorities,
+        catalogue=catalogue,
+        arbitration=rulebook.arbitration,
+        policies=rulebook.contact,
+        currency=rulebook.currency,
+        limit=work.request.limit,
+    )
+    churn = _churn_risk(work)
+    actions = tuple(_returned(work, i, rank, priorities[i]) for rank, i in enumerate(chosen, start=1))
+    suppressed = tuple(_with_priorities(work, priorities))
+    return Decision(
+        versions=work.snapshot.versions,
+        actions=actions,
+        suppressed=suppressed,
+        no_action=None if actions else explain.for_nothing(suppressed),
+        consents=tuple(work.consents.values()),
+        profiled=work.profiled,
+        degraded_by=tuple(work.degraded_by),
+        missing_inputs=tuple(MissingInput(n, c) for n, c in sorted(work.unusable.items())),
+        churn=churn,
+        shadow_rules=tuple(work.shadow_rules),
+    )
+
+
+def _with_priorities(work: _Work, priorities: dict[int, Priority]) -> list[SuppressedAction]:
+    """The fates in catalogue order; those that were ranked carry their priority."""
+    return [
+        replace(fate, priority=priorities[i]) if i in priorities else fate
+        for i, fate in enumerate(work.account.fates)
+        if fate is not None
+    ]
+
+
+def _returned(work: _Work, index: int, rank: int, priority: Priority) -> RankedAction:
+    snapshot, request = work.snapshot, work.request
+    action = snapshot.catalogue.actions[index]
+    treatment = snapshot.catalogue.availability[request.channel, request.placement].treatments[index]
+    if treatment is None:
+        raise AssertionError(f"{action.id} was ranked without a treatment on {request.channel}")
+    by_model = _explained(work, "propensity", index) if _scored(work.inputs.frame.propensity, index) else ()
+    return RankedAction(
+        action_id=action.id,
+        treatment_id=treatment.id,
+        rank=rank,
+        priority=priority,
+        reasons=explain.for_returned(
+            action, priority, by_rules=work.pulls.reasons.get(index, ()), by_model=by_model
+        ),
+    )
+
+
+def _scored(propensity: npt.NDArray[np.float64] | None, index: int) -> bool:
+    return propensity is not None and not np.isnan(propensity[index])
+
+
+def _churn_risk(work: _Work) -> ChurnRisk | None:
+    if work.churn is None:
+        return None
+    bands = work.snapshot.rulebook.vocabulary.churn_bands
+    return ChurnRisk(work.churn, explain.band(work.churn, bands), _explained(work, "churn", -1))
+
+
+def _explained(work: _Work, model: str, index: int) -> tuple[Reason, ...]:
+    """Model reasons of the churn score or of one action's propensity; without them if they fail."""
+    scorer, vector = work.snapshot.scorer, work.inputs.vector
+    try:
+        found = scorer.explain_churn(vector) if index < 0 else scorer.explain_propensity(vector, index)
+    except ScoringError as error:
+        if f"reasons:{error.model}" not in work.degraded_by:
+            work.degraded_by.append(f"reasons:{error.model}")
+        return ()
+    return explain.model_reasons(found, model=f"{model}/{scorer.versions[model]}")

@@ -1,0 +1,47 @@
+"""The immutable bundle that one request sees from start to end: rules, catalogue, schema, models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.core.catalogue import Catalogue, lay_out
+from engine.core.inputs import InputLayout, layout_of
+from engine.core.policy import PolicyStage, prepare
+from engine.core.rulebook import Rulebook
+from engine.core.scoring import Scorer
+from engine.domain import Versions
+from feature_store.schema import FeatureSchema
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """Everything a decision needs besides the request and the customer, laid out once."""
+
+    rulebook: Rulebook
+    schema: FeatureSchema
+    scorer: Scorer
+    versions: Versions
+    catalogue: Catalogue
+    layout: InputLayout
+    before_scores: PolicyStage
+    after_scores: PolicyStage
+
+
+def assemble(*, rulebook: Rulebook, schema: FeatureSchema, scorer: Scorer, engine_version: str) -> Snapshot:
+    """Lays rules, catalogue and models out for many decisions."""
+    return Snapshot(
+        rulebook=rulebook,
+        schema=schema,
+        scorer=scorer,
+        versions=Versions(
+            rules=rulebook.version,
+            catalogue=rulebook.catalogue_version,
+            feature_schema=schema.digest,
+            models=dict(scorer.versions),
+            engine=engine_version,
+        ),
+        catalogue=lay_out(rulebook.actions, rulebook.vocabulary.channels),
+        layout=layout_of(rulebook),
+        before_scores=prepare(rulebook.before_scores, rulebook),
+        after_scores=prepare(rulebook.after_scores, rulebook),
+    )
