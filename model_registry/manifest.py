@@ -8,6 +8,8 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+"""A plain name: no folder, no hidden file, nothing that could leave the version folder."""
 ModelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 
 
@@ -18,8 +20,9 @@ class _Strict(BaseModel):
 class ModelInput(_Strict):
     """One column of the model's float32 input matrix, in order.
 
-    `feature`: the feature of that name in the feature schema. `target`: 1 where the scored action's
-    propensity target is `name`, else 0 (propensity models only).
+    `feature`: the feature of that name in the feature schema. `target`: `name` is `target.` and one of
+    the manifest's `targets`; 1 where the scored action's propensity target is that one, else 0
+    (propensity models only). The prefix keeps it apart from the feature of the same name.
     """
 
     name: str
@@ -53,7 +56,7 @@ class Manifest(_Strict):
     calibration: Mapping[str, float]  # Platt: probability = sigmoid(slope * margin + intercept)
     metrics: Mapping[str, float]
     training_data: Mapping[str, str]  # source, rows, fingerprint, split, seed
-    files: Mapping[str, Digest]  # every other file of the version folder and its digest
+    files: Mapping[FileName, Digest]  # every other file of the version folder and its digest
 
     @model_validator(mode="after")
     def _names_fit(self) -> Self:

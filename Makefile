@@ -1,0 +1,60 @@
+# `make demo` and `make test` work on a fresh machine with Python 3.11 or 3.12, a C compiler and git.
+
+PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+RUN_DEPS := $(VENV)/.run
+DEV_DEPS := $(VENV)/.dev
+
+.PHONY: demo serve test lint format types imports suite train proto lock clean
+
+demo: $(RUN_DEPS)
+	$(BIN)/arbiter demo
+
+serve: $(RUN_DEPS)
+	$(BIN)/arbiter serve --demo
+
+test: lint types imports suite
+
+lint: $(DEV_DEPS)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: $(DEV_DEPS)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: $(DEV_DEPS)
+	$(BIN)/mypy
+
+imports: $(DEV_DEPS)
+	$(BIN)/lint-imports
+
+suite: $(DEV_DEPS)
+	$(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered
+
+train: $(DEV_DEPS)
+	$(BIN)/python -m training all
+
+proto: $(DEV_DEPS)
+	$(BIN)/python proto/generate.py
+
+lock: $(DEV_DEPS)
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --no-header pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --no-header --extra training --extra dev pyproject.toml -c requirements.lock -o requirements-dev.lock
+
+clean:
+	rm -rf build data $(VENV) *.egg-info
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(RUN_DEPS): requirements.lock pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	touch $@
+
+$(DEV_DEPS): requirements-dev.lock requirements.lock pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-dev.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	touch $@ $(RUN_DEPS)

@@ -1,0 +1,5 @@
+"""`python -m engine` is `arbiter`."""
+
+from engine.cli import main
+
+main()

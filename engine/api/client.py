@@ -1,0 +1,163 @@
+"""Calls Arbiter: over gRPC, or in this process on the same data directory. Both fail the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol, TypeVar
+
+import grpc
+from google.protobuf import any_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_status import rpc_status
+
+from engine._pb.arbiter.v1 import (
+    consent_service_pb2,
+    consent_service_pb2_grpc,
+    decision_service_pb2,
+    decision_service_pb2_grpc,
+    outcome_service_pb2,
+    outcome_service_pb2_grpc,
+)
+from engine.api.servicers import ConsentServicer, DecisionServicer, OutcomeServicer
+from engine.api.status import status_of
+from engine.errors import ArbiterError
+
+Request = TypeVar("Request", contravariant=True)
+Response = TypeVar("Response", covariant=True)
+_UNAVAILABLE = (code_pb2.UNAVAILABLE, code_pb2.DEADLINE_EXCEEDED)
+
+
+class CallFailed(Exception):
+    """A call that Arbiter refused or could not answer; `status` says why, as google.rpc.Status."""
+
+    def __init__(self, status: status_pb2.Status) -> None:
+        super().__init__(status.message)
+        self.status = status
+
+    @property
+    def code(self) -> str:
+        """Name of the status code, e.g. "NOT_FOUND"."""
+        name: str = code_pb2.Code.Name(self.status.code)
+        return name
+
+    @property
+    def unavailable(self) -> bool:
+        """Whether the server was not reached or cannot answer now."""
+        return self.status.code in _UNAVAILABLE
+
+    @property
+    def violations(self) -> list[tuple[str, str]]:
+        """Field and description of each violation."""
+        bad = error_details_pb2.BadRequest()
+        for detail in self.status.details:
+            if detail.Unpack(bad):
+                return [(v.field, v.description) for v in bad.field_violations]
+        return []
+
+
+class Arbiter(Protocol):
+    """The five calls. Each raises CallFailed."""
+
+    def decide(self, request: decision_service_pb2.DecideRequest) -> decision_service_pb2.DecideResponse:
+        """DecisionService.Decide."""
+        ...
+
+    def explain(self, request: decision_service_pb2.ExplainRequest) -> decision_service_pb2.ExplainResponse:
+        """DecisionService.Explain."""
+        ...
+
+    def record_outcome(
+        self, request: outcome_service_pb2.RecordOutcomeRequest
+    ) -> outcome_service_pb2.RecordOutcomeResponse:
+        """OutcomeService.RecordOutcome."""
+        ...
+
+    def record_consent(
+        self, request: consent_service_pb2.RecordConsentRequest
+    ) -> consent_service_pb2.RecordConsentResponse:
+        """ConsentService.RecordConsent."""
+        ...
+
+    def get_consents(
+        self, request: consent_service_pb2.GetConsentsRequest
+    ) -> consent_service_pb2.GetConsentsResponse:
+        """ConsentService.GetConsents."""
+        ...
+
+
+class RemoteArbiter:
+    """Arbiter behind a gRPC address; made by `connect`."""
+
+    def __init__(self, channel: grpc.Channel, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        decisions = decision_service_pb2_grpc.DecisionServiceStub(channel)
+        outcomes = outcome_service_pb2_grpc.OutcomeServiceStub(channel)
+        consents = consent_service_pb2_grpc.ConsentServiceStub(channel)
+        self.decide = self._calls(decisions.Decide)
+        self.explain = self._calls(decisions.Explain)
+        self.record_outcome = self._calls(outcomes.RecordOutcome)
+        self.record_consent = self._calls(consents.RecordConsent)
+        self.get_consents = self._calls(consents.GetConsents)
+        self._check_health = health_pb2_grpc.HealthStub(channel).Check
+
+    def wait_until_serving(self, timeout_s: float) -> None:
+        """Returns when the server is ready. Raises CallFailed where it is not in time."""
+        request = health_pb2.HealthCheckRequest()
+        try:
+            self._check_health(request, timeout=timeout_s, wait_for_ready=True)
+        except grpc.RpcError as error:
+            raise CallFailed(_status(error)) from error
+
+    def _calls(
+        self, method: grpc.UnaryUnaryMultiCallable[Request, Response]
+    ) -> Callable[[Request], Response]:
+        def call(request: Request) -> Response:
+            try:
+                return method(request, timeout=self._timeout_s)
+            except grpc.RpcError as error:
+                raise CallFailed(_status(error)) from error
+
+        return call
+
+
+@contextmanager
+def connect(target: str, *, timeout_s: float = 5.0) -> Iterator[RemoteArbiter]:
+    """Arbiter at an address such as "localhost:50051"; each call waits `timeout_s` at most."""
+    with grpc.insecure_channel(target) as channel:
+        yield RemoteArbiter(channel, timeout_s)
+
+
+class LocalArbiter:
+    """Arbiter in this process; what the servicers raise becomes the status a client would get."""
+
+    def __init__(
+        self, decision: DecisionServicer, outcome: OutcomeServicer, consent: ConsentServicer
+    ) -> None:
+        self.decide = _locally(decision.Decide)
+        self.explain = _locally(decision.Explain)
+        self.record_outcome = _locally(outcome.RecordOutcome)
+        self.record_consent = _locally(consent.RecordConsent)
+        self.get_consents = _locally(consent.GetConsents)
+
+
+def _locally(
+    method: Callable[[Request, grpc.ServicerContext | None], Response],
+) -> Callable[[Request], Response]:
+    def call(request: Request) -> Response:
+        try:
+            return method(request, None)
+        except ArbiterError as error:
+            raise CallFailed(status_of(error)) from error
+
+    return call
+
+
+def _status(error: grpc.RpcError) -> status_pb2.Status:
+    """The rich status of a failed call; built from code and text where the server sent none."""
+    rich = rpc_status.from_call(error)  # type: ignore[arg-type]  # a failed call is a Call as well
+    if rich is not None:
+        return rich
+    code: int = error.code().value[0]
+    return status_pb2.Status(code=code, message=error.details() or "", details=list[any_pb2.Any]())

@@ -1,0 +1,66 @@
+"""One table from errors to gRPC status, with google.rpc details; clients never see a cause."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import grpc
+from google.protobuf import any_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from engine import errors
+
+DOMAIN = "arbiter"
+"""`google.rpc.ErrorInfo.domain` of every error."""
+
+CODES: Mapping[type[errors.ArbiterError], int] = {
+    errors.ArbiterError: code_pb2.INTERNAL,
+    errors.RequestInvalid: code_pb2.INVALID_ARGUMENT,
+    errors.CustomerUnknown: code_pb2.NOT_FOUND,
+    errors.IdentityAmbiguous: code_pb2.FAILED_PRECONDITION,
+    errors.DecisionUnknown: code_pb2.NOT_FOUND,
+    errors.DecisionUnreadable: code_pb2.DATA_LOSS,
+    errors.ActionNotReturned: code_pb2.FAILED_PRECONDITION,
+    errors.RequestIdReused: code_pb2.ALREADY_EXISTS,
+    errors.RequestInProgress: code_pb2.ABORTED,
+    errors.DecisionNotLogged: code_pb2.UNAVAILABLE,
+    errors.ConsentNotRecorded: code_pb2.UNAVAILABLE,
+    errors.StateUnavailable: code_pb2.UNAVAILABLE,
+    errors.SetupInvalid: code_pb2.INTERNAL,
+}
+
+_GRPC_CODES: Mapping[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+
+
+def status_of(error: Exception) -> status_pb2.Status:
+    """The status a client gets: code, safe sentence, ErrorInfo, and BadRequest where fields are wrong."""
+    if not isinstance(error, errors.ArbiterError):
+        info = error_details_pb2.ErrorInfo(reason="INTERNAL", domain=DOMAIN)
+        return _status(code_pb2.INTERNAL, "an internal error; its cause is in the server's log", [_any(info)])
+    details = [_any(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN))]
+    if isinstance(error, errors.RequestInvalid):
+        details.append(_any(_bad_request(error)))
+    return _status(CODES[type(error)], str(error), details)
+
+
+def grpc_code(status: status_pb2.Status) -> grpc.StatusCode:
+    """The gRPC code of a status."""
+    return _GRPC_CODES[status.code]
+
+
+def _status(code: int, message: str, details: list[any_pb2.Any]) -> status_pb2.Status:
+    return status_pb2.Status(code=code, message=message, details=details)
+
+
+def _bad_request(error: errors.RequestInvalid) -> error_details_pb2.BadRequest:
+    violations = [
+        error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.description)
+        for v in error.violations
+    ]
+    return error_details_pb2.BadRequest(field_violations=violations)
+
+
+def _any(message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(message)
+    return packed

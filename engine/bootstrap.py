@@ -1,0 +1,243 @@
+"""The only place that builds the object graph: files and settings in, a working application out."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import structlog
+from pydantic import ValidationError
+
+from engine.api.server import ApiServer, Servicers
+from engine.api.servicers import ConsentServicer, DecisionServicer, OutcomeServicer
+from engine.core.rulebook import Rulebook
+from engine.core.snapshot import Snapshot, assemble
+from engine.decisionlog.errors import LogError
+from engine.decisionlog.flusher import Flusher
+from engine.decisionlog.ledger import ConsentLedger, consent_ledger, outcome_log
+from engine.decisionlog.log import DecisionLog
+from engine.domain import Versions
+from engine.errors import SetupInvalid
+from engine.models.errors import ModelRefused
+from engine.models.scorer import build_scorer
+from engine.ruleset.archive import ArchivedSet, RuleArchive
+from engine.ruleset.build import build_rulebook
+from engine.ruleset.diagnostics import Diagnostic, RuleSetInvalid
+from engine.ruleset.sources import RuleSources
+from engine.service.consents import Consents
+from engine.service.decisions import Decisions
+from engine.service.explanations import Explanations
+from engine.service.live import LiveSnapshot
+from engine.service.outcomes import Outcomes
+from engine.settings import Settings
+from feature_store.embedded import EmbeddedStore, open_embedded
+from feature_store.errors import StoreError
+from feature_store.schema import SchemaError, parse_schema
+from model_registry import open_version, resolve
+from model_registry.errors import RegistryError
+
+_log = structlog.get_logger("engine.bootstrap")
+
+MODELS = ("churn", "propensity")
+"""Names of the models a decision uses, by kind."""
+PAST_SNAPSHOTS = 8
+"""How many past versions explanations and replays keep compiled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """Everything a server or a command works with; closed by `open_application`."""
+
+    settings: Settings
+    live: LiveSnapshot
+    store: EmbeddedStore
+    log: DecisionLog
+    ledger: ConsentLedger
+    decisions: Decisions
+    outcomes: Outcomes
+    consents: Consents
+    explanations: Explanations
+
+
+def engine_version() -> str:
+    """Version of the installed package."""
+    try:
+        return version("arbiter-nba")
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
+def wall_clock_ms() -> int:
+    """Now, in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def load_settings(overrides: Mapping[str, object]) -> Settings:
+    """Settings with command-line `overrides` on top. Raises SetupInvalid naming each wrong one."""
+    known = {f"ARBITER_{name.upper()}" for name in Settings.model_fields}
+    unknown = sorted(n for n in os.environ if n.startswith("ARBITER_") and n not in known)
+    if unknown:
+        raise SetupInvalid(
+            f"unknown environment variable {', '.join(unknown)}; `arbiter settings` lists the known ones"
+        )
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]  # validated by pydantic
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}, found {e['input']!r}" for e in error.errors()]
+        raise SetupInvalid("settings: " + "; ".join(lines)) from error
+
+
+def load_snapshot(settings: Settings) -> Snapshot:
+    """The snapshot of what the files say now, kept in the archive. Raises SetupInvalid."""
+    archived = read_files(settings)
+    snapshot = compile_snapshot(archived, settings.registry)
+    archive = _archive(settings)
+    try:
+        archive.keep(archived, rules=snapshot.versions.rules, feature_schema=snapshot.versions.feature_schema)
+    except OSError as error:
+        raise SetupInvalid(
+            f"{settings.data_dir}: the rule set cannot be archived: {error.strerror}; make room or choose "
+            "another --data-dir"
+        ) from error
+    return snapshot
+
+
+def read_files(settings: Settings) -> ArchivedSet:
+    """Rule files and feature schema as they stand. Raises SetupInvalid."""
+    try:
+        schema = settings.feature_schema.read_text(encoding="utf-8")
+        return ArchivedSet(RuleSources.from_directory(settings.rules), schema)
+    except RuleSetInvalid as error:
+        raise SetupInvalid(str(error)) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SetupInvalid(f"{settings.feature_schema}: cannot be read: {error}") from error
+
+
+def compile_snapshot(
+    archived: ArchivedSet, registry: Path, models: Mapping[str, int] | None = None
+) -> Snapshot:
+    """A snapshot from texts and the champions, or past model versions.
+
+    Raises SetupInvalid with every problem found.
+    """
+    try:
+        schema = parse_schema(archived.feature_schema, source="feature schema")
+        codes = model_reasons(registry, models)
+        rulebook = build_rulebook(archived.sources, schema, model_reasons=codes)
+        scorer = build_scorer(
+            registry_root=registry, versions=models, schema=schema, actions=rulebook.actions
+        )
+    except (SchemaError, RuleSetInvalid, ModelRefused, RegistryError) as error:
+        raise SetupInvalid(str(error)) from error
+    if scorer.unscored:
+        _log.warning("models.targets_unknown", actions=scorer.unscored, advice="their prior is used")
+    return assemble(rulebook=rulebook, schema=schema, scorer=scorer, engine_version=engine_version())
+
+
+def check_rules(settings: Settings) -> tuple[list[Diagnostic], Rulebook | None]:
+    """Every problem of the rule set as it stands, and the compiled set where there is none.
+
+    Raises SetupInvalid where schema or models, which rules refer to, cannot be read.
+    """
+    try:
+        sources = RuleSources.from_directory(settings.rules)
+        schema = parse_schema(
+            settings.feature_schema.read_text(encoding="utf-8"), source=str(settings.feature_schema)
+        )
+        codes = model_reasons(settings.registry)
+        return [], build_rulebook(sources, schema, model_reasons=codes)
+    except RuleSetInvalid as error:
+        return list(error.diagnostics), None
+    except (SchemaError, RegistryError, OSError) as error:
+        raise SetupInvalid(str(error)) from error
+
+
+def model_reasons(registry: Path, models: Mapping[str, int] | None = None) -> frozenset[str]:
+    """Reason codes that the champions, or past model versions, may give. Raises RegistryError."""
+    numbers = {name: resolve(registry, name) for name in MODELS} if models is None else models
+    manifests = [open_version(registry, name, number).manifest for name, number in numbers.items()]
+    concepts = [concept for manifest in manifests for concept in manifest.concepts]
+    return frozenset(code for c in concepts for code in (c.reason_raises, c.reason_lowers) if code)
+
+
+def _archive(settings: Settings) -> RuleArchive:
+    return RuleArchive(settings.data_dir / "rulesets")
+
+
+def past_snapshot(settings: Settings, versions: Versions) -> Snapshot:
+    """The snapshot of past versions from the archive. Raises SetupInvalid where it is not held."""
+    key = tuple(sorted(versions.models.items()))
+    return _past_snapshot(settings, versions.rules, versions.feature_schema, key)
+
+
+@lru_cache(maxsize=PAST_SNAPSHOTS)
+def _past_snapshot(
+    settings: Settings, rules: str, feature_schema: str, models: tuple[tuple[str, int], ...]
+) -> Snapshot:
+    archived = _archive(settings).find(rules=rules, feature_schema=feature_schema)
+    if archived is None:
+        raise SetupInvalid(
+            f"{settings.data_dir / 'rulesets'}: does not hold rule set {rules}; restore it from a copy"
+        )
+    return compile_snapshot(archived, settings.registry, dict(models))
+
+
+@contextmanager
+def open_application(settings: Settings) -> Iterator[Application]:
+    """The application on its data directory. Raises SetupInvalid where it cannot work."""
+    with ExitStack() as stack:
+        live = LiveSnapshot(partial(load_snapshot, settings))
+        try:
+            store = open_embedded(settings.data_dir / "store")
+            stack.callback(store.close)
+            log = stack.enter_context(
+                DecisionLog(settings.data_dir / "decisions", fsync_interval_ms=settings.fsync_interval_ms)
+            )
+            ledger = stack.enter_context(consent_ledger(settings.data_dir / "consents"))
+            outcomes = stack.enter_context(
+                outcome_log(settings.data_dir / "outcomes", fsync_interval_ms=settings.fsync_interval_ms)
+            )
+        except (StoreError, LogError) as error:
+            raise SetupInvalid(str(error)) from error
+        if settings.fsync_interval_ms:
+            stack.enter_context(Flusher([log, outcomes], interval_ms=settings.fsync_interval_ms))
+        yield Application(
+            settings=settings,
+            live=live,
+            store=store,
+            log=log,
+            ledger=ledger,
+            decisions=Decisions(
+                live=live,
+                store=store,
+                log=log,
+                clock=wall_clock_ms,
+                request_id_ttl_ms=settings.request_id_ttl_s * 1000,
+            ),
+            outcomes=Outcomes(live=live, store=store, decisions=log, log=outcomes, clock=wall_clock_ms),
+            consents=Consents(live=live, store=store, ledger=ledger, clock=wall_clock_ms),
+            explanations=Explanations(live=live, log=log, snapshot_of=partial(past_snapshot, settings)),
+        )
+
+
+def build_server(application: Application, *, reuse_port: bool) -> ApiServer:
+    """The gRPC server of an application, bound. Raises SetupInvalid where the address is taken."""
+    settings = application.settings
+    return ApiServer(
+        Servicers(
+            DecisionServicer(application.decisions, application.explanations),
+            OutcomeServicer(application.outcomes),
+            ConsentServicer(application.consents),
+        ),
+        address=f"{settings.host}:{settings.port}",
+        threads=settings.threads,
+        max_request_bytes=settings.max_request_bytes,
+        reuse_port=reuse_port,
+        with_reflection=settings.reflection,
+    )

@@ -1,0 +1,5 @@
+"""The command `arbiter`."""
+
+from engine.cli.app import main
+
+__all__ = ["main"]

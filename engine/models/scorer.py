@@ -1,0 +1,273 @@
+"""Scores and explains customers with the promoted models; what the pipeline asks of models.
+
+Everything that depends on the models, the schema and the catalogue alone is worked out when a scorer is
+built. A scorer is immutable and keeps no buffers, so request threads share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+
+from engine.core.scoring import Contribution, ScoringError, Vector
+from engine.domain import Action
+from engine.models.errors import ModelRefused
+from engine.models.loading import ServingModel, load_model
+from engine.models.reason_codes import ConceptReasons, concept_reasons
+from engine.models.trees import Flags, Floats, Places, Rows
+from feature_store.schema import FeatureSchema
+from model_registry import PublishedModel, open_alias, open_version, resolve
+from model_registry.aliases import CHAMPION
+from model_registry.errors import AliasUnknown, ModelNotFound, RegistryError
+
+CHURN: Literal["churn"] = "churn"
+PROPENSITY: Literal["propensity"] = "propensity"
+TARGET_PREFIX = "target."
+_NO_TARGET = -1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelRows:
+    """How a customer's stored vector becomes a model's input row.
+
+    `feature_columns` (features used,) are columns of the row, `vector_places` where their values are in
+    a vector of `vector_size` values.
+    """
+
+    model: str
+    width: int
+    vector_size: int
+    feature_columns: Places
+    vector_places: Places
+
+    def fill(self, vector: Vector) -> Rows:
+        """The row with the customer's features and 0 elsewhere, shape (width,). Raises ScoringError."""
+        if vector.shape != (self.vector_size,):
+            cause = f"the vector has shape {vector.shape}, the feature schema ({self.vector_size},)"
+            raise ScoringError(self.model, cause)
+        row: Rows = np.zeros(self.width, dtype=np.float32)
+        row[self.feature_columns] = vector[self.vector_places]
+        return row
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChurnScoring:
+    """The churn model and its way from vectors to rows and reasons."""
+
+    model: ServingModel
+    rows: ModelRows
+    reasons: ConceptReasons
+    silent: Flags
+
+    def probability(self, vector: Vector) -> float:
+        """Probability of churn."""
+        return float(self.model.session.probability(self.rows.fill(vector)[None, :])[0])
+
+    def explain(self, vector: Vector) -> tuple[Contribution, ...]:
+        """The concepts that drive it."""
+        row = self.rows.fill(vector)
+        return self.reasons.tell(self.model.shapley.contributions(row), row, silent=self.silent)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PropensityScoring:
+    """The propensity model. Actions with one target have one probability, scored once.
+
+    `target_of` (actions,) is each action's target, -1 where the model knows none. `templates` (targets,
+    inputs) hold what is added to a filled row: 1 for the target asked, NaN for inputs hidden when it is
+    asked, else 0. `silent` (targets, inputs) are the inputs no reason may show.
+    """
+
+    model: ServingModel
+    rows: ModelRows
+    reasons: ConceptReasons
+    target_of: Places
+    templates: Rows
+    silent: Flags
+
+    def probabilities(self, vector: Vector, actions: Places) -> Floats:
+        """Probability of acceptance of each action, NaN where its target is not known, shape (n,)."""
+        targets = self.target_of[actions]
+        asked = np.zeros(len(self.templates), dtype=np.bool_)
+        asked[targets[targets != _NO_TARGET]] = True
+        by_target = np.full(len(self.templates) + 1, np.nan)  # the last, -1, is for no target
+        if asked.any():
+            rows = self.templates[asked] + self.rows.fill(vector)
+            by_target[:-1][asked] = self.model.session.probability(rows)
+        found: Floats = by_target[targets]
+        return found
+
+    def explain(self, vector: Vector, action: int) -> tuple[Contribution, ...]:
+        """The concepts that drive one action's probability; empty where its target is not known."""
+        target = int(self.target_of[action])
+        if target == _NO_TARGET:
+            return ()
+        row = self.templates[target] + self.rows.fill(vector)
+        contributions = self.model.shapley.contributions(row)
+        return self.reasons.tell(contributions, row, silent=self.silent[target])
+
+
+class OnnxScorer:
+    """`engine.core.scoring.Scorer` on the promoted models; build it with `build_scorer`."""
+
+    def __init__(
+        self,
+        *,
+        churn: ChurnScoring | None,
+        propensity: PropensityScoring | None,
+        unscored: tuple[str, ...] = (),
+    ) -> None:
+        self._churn = churn
+        self._propensity = propensity
+        self._unscored = unscored
+        loaded = [scoring.model.manifest for scoring in (churn, propensity) if scoring is not None]
+        self._versions = MappingProxyType({manifest.name: manifest.version for manifest in loaded})
+
+    @property
+    def versions(self) -> Mapping[str, int]:
+        """Model name to version, of the models that may score."""
+        return self._versions
+
+    @property
+    def unscored(self) -> tuple[str, ...]:
+        """Ids of actions that name a target no loaded model knows: their prior is used. Worth a warning."""
+        return self._unscored
+
+    def churn(self, vector: Vector) -> float | None:
+        """Probability of churn; None where no churn model is loaded."""
+        return None if self._churn is None else self._churn.probability(vector)
+
+    def propensity(self, vector: Vector, actions: Places) -> Floats:
+        """Probability of acceptance, float64 of shape (n,); NaN where no model knows the action."""
+        if self._propensity is None:
+            return np.full(len(actions), np.nan)
+        return self._propensity.probabilities(vector, actions)
+
+    def explain_churn(self, vector: Vector) -> tuple[Contribution, ...]:
+        """At most four concepts, strongest first."""
+        return () if self._churn is None else self._churn.explain(vector)
+
+    def explain_propensity(self, vector: Vector, action: int) -> tuple[Contribution, ...]:
+        """At most four concepts, strongest first; empty where no model knows the action."""
+        return () if self._propensity is None else self._propensity.explain(vector, action)
+
+
+def build_scorer(
+    *,
+    registry_root: Path,
+    schema: FeatureSchema,
+    actions: tuple[Action, ...],
+    aliases: Mapping[str, str] | None = None,
+    versions: Mapping[str, int] | None = None,
+    allow_missing: bool = False,
+) -> OnnxScorer:
+    """Loads and proves the models that the aliases name, for one catalogue.
+
+    `aliases` are by model name, champion where not given. `versions` name past versions instead, e.g. for
+    a replay; a model that is not among them is left out. With `allow_missing` a model that is not
+    published or has no such alias is left out; a damaged one never is. Raises ModelRefused.
+    """
+    wanted = {CHURN: CHAMPION, PROPENSITY: CHAMPION, **(aliases or {})}
+    found: dict[str, ServingModel | None] = {}
+    for kind in (CHURN, PROPENSITY):
+        if versions is None:
+            published = _promoted(registry_root, kind, wanted[kind], allow_missing=allow_missing)
+        else:
+            published = _past(registry_root, kind, versions.get(kind))
+        found[kind] = None if published is None else _proven(published, kind, schema)
+    churn, propensity = found[CHURN], found[PROPENSITY]
+    known = set(propensity.manifest.targets) if propensity else set()
+    return OnnxScorer(
+        churn=None if churn is None else _churn_scoring(churn, schema),
+        propensity=None if propensity is None else _propensity_scoring(propensity, schema, actions),
+        unscored=tuple(a.id for a in actions if a.target and a.target not in known),
+    )
+
+
+def _promoted(root: Path, kind: str, alias: str, *, allow_missing: bool) -> PublishedModel | None:
+    try:
+        resolve(root, kind, alias)
+    except (ModelNotFound, AliasUnknown) as error:
+        if allow_missing:
+            return None
+        raise ModelRefused(kind, cause=str(error)) from error
+    except RegistryError as error:
+        raise ModelRefused(kind, cause=str(error)) from error
+    try:
+        return open_alias(root, kind, alias)
+    except RegistryError as error:
+        raise ModelRefused(kind, cause=str(error)) from error
+
+
+def _past(root: Path, kind: str, version: int | None) -> PublishedModel | None:
+    try:
+        return None if version is None else open_version(root, kind, version)
+    except RegistryError as error:
+        raise ModelRefused(kind, cause=str(error)) from error
+
+
+def _proven(published: PublishedModel, kind: str, schema: FeatureSchema) -> ServingModel:
+    manifest = published.manifest
+    if manifest.kind != kind:
+        raise ModelRefused(kind, cause=f"it is a {manifest.kind} model, published under the wrong name")
+    if manifest.feature_schema != schema.name:
+        cause = f"it reads feature schema {manifest.feature_schema!r}, this server has {schema.name!r}"
+        raise ModelRefused(kind, cause=cause)
+    names = {i.name for i in manifest.inputs if i.source == "feature"}
+    unknown = sorted(names - schema.index.keys())
+    if unknown:
+        raise ModelRefused(kind, cause=f"schema {schema.name!r} has no feature {', '.join(unknown)}")
+    return load_model(published)
+
+
+def _model_rows(model: ServingModel, schema: FeatureSchema) -> ModelRows:
+    inputs = model.manifest.inputs
+    columns = [i for i, model_input in enumerate(inputs) if model_input.source == "feature"]
+    return ModelRows(
+        model=model.manifest.name,
+        width=len(inputs),
+        vector_size=len(schema.feature),
+        feature_columns=np.array(columns, dtype=np.intp),
+        vector_places=np.array([schema.index[inputs[i].name] for i in columns], dtype=np.intp),
+    )
+
+
+def _churn_scoring(model: ServingModel, schema: FeatureSchema) -> ChurnScoring:
+    if any(i.source == "target" for i in model.manifest.inputs):
+        raise ModelRefused(CHURN, cause="it has target inputs, which only propensity models may have")
+    return ChurnScoring(
+        model=model,
+        rows=_model_rows(model, schema),
+        reasons=concept_reasons(model.manifest, schema),
+        silent=np.zeros(len(model.manifest.inputs), dtype=np.bool_),
+    )
+
+
+def _propensity_scoring(
+    model: ServingModel, schema: FeatureSchema, actions: tuple[Action, ...]
+) -> PropensityScoring:
+    manifest = model.manifest
+    place = {model_input.name: i for i, model_input in enumerate(manifest.inputs)}
+    one_hot = np.array([i.source == "target" for i in manifest.inputs])
+    templates: Rows = np.zeros((len(manifest.targets), len(place)), dtype=np.float32)
+    for number, target in enumerate(manifest.targets):
+        column = place.get(TARGET_PREFIX + target)
+        if column is None or not one_hot[column]:
+            cause = f"target {target!r} has no input named {TARGET_PREFIX + target!r}"
+            raise ModelRefused(PROPENSITY, cause=cause)
+        templates[number, column] = 1.0
+        templates[number, [place[name] for name in manifest.hidden.get(target, ())]] = np.nan
+    numbers = {target: number for number, target in enumerate(manifest.targets)}
+    return PropensityScoring(
+        model=model,
+        rows=_model_rows(model, schema),
+        reasons=concept_reasons(manifest, schema),
+        target_of=np.array([numbers.get(a.target, _NO_TARGET) for a in actions], dtype=np.intp),
+        templates=templates,
+        silent=np.isnan(templates) | one_hot,
+    )

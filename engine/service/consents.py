@@ -1,0 +1,148 @@
+"""Keeps the customer's will: the ledger first, then the online copy, then the answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.core.consent import judge
+from engine.core.rulebook import Rulebook
+from engine.decisionlog.errors import LogUnavailable
+from engine.decisionlog.ledger import ConsentEntry, ConsentLedger
+from engine.domain import ConsentUsed
+from engine.errors import (
+    ConsentNotRecorded,
+    CustomerUnknown,
+    RequestInvalid,
+    StateUnavailable,
+    Violation,
+)
+from engine.service.decisions import Clock
+from engine.service.live import LiveSnapshot
+from engine.service.outcomes import MAX_AHEAD_MS
+from engine.service.requests import MAX_TEXT, RequestCheck, check_identifiers
+from feature_store.errors import StoreError
+from feature_store.state import ANY_CHANNEL, ConsentRecord, ConsentState, CustomerState
+from feature_store.store import OnlineStore
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentSubmission:
+    """A consent as it came in; `recorded_at_ms` None is now, `state` None is no state one may record."""
+
+    customer_id: str
+    purpose: str
+    channel: str
+    state: ConsentState | None
+    recorded_at_ms: int | None = None
+    valid_until_ms: int | None = None
+    source: str = ""
+    notice_version: str = ""
+    actor: str = ""
+    evidence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedConsent:
+    """A consent on disk, and where in the ledger."""
+
+    record: ConsentRecord
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeldConsents:
+    """What is recorded of a customer, and what is effective now on every channel."""
+
+    records: tuple[ConsentRecord, ...]
+    effective: tuple[tuple[str, ConsentUsed], ...]  # by channel
+
+
+class Consents:
+    """Records and reads consents. Safe for threads."""
+
+    def __init__(
+        self, *, live: LiveSnapshot, store: OnlineStore, ledger: ConsentLedger, clock: Clock
+    ) -> None:
+        self._live = live
+        self._store = store
+        self._ledger = ledger
+        self._clock = clock
+
+    def record(self, submission: ConsentSubmission) -> RecordedConsent:
+        """Appends to the ledger and projects; the next decision on any worker obeys it."""
+        now_ms = self._clock()
+        record = _checked(submission, self._live.current.rulebook, now_ms)
+        self._customer(submission.customer_id)
+        entry = ConsentEntry(customer_id=submission.customer_id, consent=record, received_at_ms=now_ms)
+        try:
+            position = self._ledger.append(entry)
+        except LogUnavailable as error:
+            raise ConsentNotRecorded("the consent cannot be recorded, so nothing changed") from error
+        try:
+            self._store.put_consents([(submission.customer_id, record)])
+        except StoreError as error:
+            raise StateUnavailable(
+                "the consent is in the ledger but decisions do not see it yet; send it again"
+            ) from error
+        return RecordedConsent(record, position)
+
+    def get(self, customer_id: str) -> HeldConsents:
+        """What is in force for one customer."""
+        check_identifiers(customer_id=customer_id)
+        state = self._customer(customer_id)
+        rulebook, now_ms = self._live.current.rulebook, self._clock()
+        effective = [
+            (channel, used)
+            for channel in rulebook.vocabulary.channels
+            for used in judge(
+                state.consents, policy=rulebook.consent, channel=channel, now_ms=now_ms
+            ).values()
+        ]
+        records = sorted(state.consents, key=lambda r: (r.purpose, r.channel))
+        return HeldConsents(tuple(records), tuple(effective))
+
+    def _customer(self, customer_id: str) -> CustomerState:
+        try:
+            state = self._store.read(customer_id)
+        except StoreError as error:
+            raise StateUnavailable("the customer's state cannot be read now; try again") from error
+        if state is None:
+            raise CustomerUnknown("there is no such customer")
+        return state
+
+
+def _checked(given: ConsentSubmission, rulebook: Rulebook, now_ms: int) -> ConsentRecord:
+    """The record to keep. Raises RequestInvalid with every violation."""
+    check = RequestCheck()
+    check.identifier(given.customer_id, "customer_id")
+    purposes, channels = rulebook.consent.purposes, rulebook.vocabulary.channels
+    check.require(given.purpose in purposes, "consent.purpose", f"is none of {', '.join(purposes)}")
+    known = ", ".join((ANY_CHANNEL, *channels))
+    check.require(
+        given.channel in channels or given.channel == ANY_CHANNEL, "consent.channel", f"is none of {known}"
+    )
+    for name in ("source", "notice_version", "actor", "evidence"):
+        check.text(getattr(given, name), f"consent.{name}", MAX_TEXT)
+    recorded_at_ms = now_ms if given.recorded_at_ms is None else given.recorded_at_ms
+    check.require(
+        recorded_at_ms <= now_ms + MAX_AHEAD_MS, "consent.record_time", "is more than 5 minutes ahead"
+    )
+    expires = given.valid_until_ms
+    check.require(
+        expires is None or expires > recorded_at_ms, "consent.expire_time", "is not after record_time"
+    )
+    if given.state is None:
+        check.violations.append(Violation("consent.state", "is none of GRANTED, DENIED, WITHDRAWN, OBJECTED"))
+        raise RequestInvalid(check.violations)
+    check.done()
+    return ConsentRecord(
+        purpose=given.purpose,
+        channel=given.channel,
+        state=given.state,
+        recorded_at_ms=recorded_at_ms,
+        valid_until_ms=expires,
+        source=given.source,
+        notice_version=given.notice_version,
+        actor=given.actor,
+        evidence=given.evidence,
+    )

@@ -1,0 +1,42 @@
+"""The snapshot that serves: swapped as a whole, and the last good one stays when a new one is bad."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import structlog
+
+from engine.core.snapshot import Snapshot
+from engine.errors import SetupInvalid
+
+_log = structlog.get_logger("engine.service.live")
+
+
+class LiveSnapshot:
+    """Holds the current snapshot. A request takes it once and keeps it to the end."""
+
+    def __init__(self, load: Callable[[], Snapshot]) -> None:
+        """Loads the first snapshot. Raises SetupInvalid where there is none to serve."""
+        self._load = load
+        self._current = load()
+        self._swapping = threading.Lock()
+        self.failed_reloads = 0
+
+    @property
+    def current(self) -> Snapshot:
+        """The snapshot to serve now."""
+        return self._current
+
+    def reload(self) -> bool:
+        """Loads anew and swaps; on failure the last good one goes on serving and False comes back."""
+        with self._swapping:
+            before = self._current.versions
+            try:
+                self._current = self._load()
+            except SetupInvalid as error:
+                self.failed_reloads += 1
+                _log.error("snapshot.reload.failed", cause=str(error), serving=before.rules)
+                return False
+            _log.info("snapshot.reloaded", before=before.rules, rules=self._current.versions.rules)
+            return True

@@ -1,0 +1,118 @@
+"""Records what happened after a decision; contact policies count it from the next decision on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.decisionlog.errors import LogUnavailable
+from engine.decisionlog.ledger import OutcomeEntry, OutcomeLog
+from engine.decisionlog.log import DecisionLog
+from engine.decisionlog.record import DecisionRecord
+from engine.domain import Action
+from engine.errors import (
+    ActionNotReturned,
+    DecisionNotLogged,
+    RequestInvalid,
+    StateUnavailable,
+    Violation,
+)
+from engine.service.decisions import Clock, read_decision
+from engine.service.live import LiveSnapshot
+from engine.service.requests import check_identifiers
+from feature_store.errors import StoreError
+from feature_store.state import ContactEvent, OutcomeType
+from feature_store.store import OnlineStore
+
+MAX_AHEAD_MS = 5 * 60_000
+"""How far a client's clock may be ahead of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeReport:
+    """An outcome as it came in; `at_ms` None is now, `outcome` None is no known type."""
+
+    outcome_id: str
+    decision_id: str
+    action_id: str
+    outcome: OutcomeType | None
+    at_ms: int | None
+
+
+class Outcomes:
+    """Counts outcomes. Safe for threads."""
+
+    def __init__(
+        self,
+        *,
+        live: LiveSnapshot,
+        store: OnlineStore,
+        decisions: DecisionLog,
+        log: OutcomeLog,
+        clock: Clock,
+    ) -> None:
+        self._live = live
+        self._store = store
+        self._decisions = decisions
+        self._log = log
+        self._clock = clock
+
+    def record(self, report: OutcomeReport) -> bool:
+        """Logs and counts an outcome once; False where its id was counted before.
+
+        The log comes first and may hold an outcome twice after a retry; readers go by `outcome_id`.
+        """
+        now_ms = self._clock()
+        check_identifiers(
+            outcome_id=report.outcome_id, decision_id=report.decision_id, action_id=report.action_id
+        )
+        decision = read_decision(self._decisions, report.decision_id)
+        entry = _entry(report, decision, now_ms)
+        returned = next((a for a in decision.decision.actions if a.action_id == report.action_id), None)
+        if returned is None:
+            raise ActionNotReturned("the decision did not return this action")
+        try:
+            self._log.append(entry)
+            return self._store.record_contact(
+                decision.request.customer_id, self._event(entry, decision), key=entry.outcome_id
+            )
+        except LogUnavailable as error:
+            raise DecisionNotLogged("the outcome cannot be logged, so it is not counted") from error
+        except StoreError as error:
+            raise StateUnavailable("the outcome cannot be counted now; send it again") from error
+
+    def _event(self, entry: OutcomeEntry, decision: DecisionRecord) -> ContactEvent:
+        """The contact to count. An action gone from the catalogue counts for itself and its channel."""
+        action = self._catalogue().get(entry.action_id)
+        return ContactEvent(
+            at_ms=entry.at_ms,
+            action_id=entry.action_id,
+            group="" if action is None else action.group,
+            channel=decision.request.channel,
+            purpose="" if action is None else action.purpose,
+            outcome=entry.type,
+        )
+
+    def _catalogue(self) -> dict[str, Action]:
+        return {action.id: action for action in self._live.current.rulebook.actions}
+
+
+def _entry(report: OutcomeReport, decision: DecisionRecord, now_ms: int) -> OutcomeEntry:
+    """The outcome as logged. Raises RequestInvalid."""
+    violations = []
+    at_ms = now_ms if report.at_ms is None else report.at_ms
+    if report.outcome is None:
+        violations.append(Violation("type", "is required; one of the values of OutcomeType"))
+    if at_ms > now_ms + MAX_AHEAD_MS:
+        violations.append(Violation("occur_time", "is more than 5 minutes ahead"))
+    if at_ms < decision.now_ms - MAX_AHEAD_MS:
+        violations.append(Violation("occur_time", "is before the decision"))
+    if violations or report.outcome is None:
+        raise RequestInvalid(violations)
+    return OutcomeEntry(
+        outcome_id=report.outcome_id,
+        decision_id=report.decision_id,
+        action_id=report.action_id,
+        type=report.outcome,
+        at_ms=at_ms,
+        received_at_ms=now_ms,
+    )

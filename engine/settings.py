@@ -1,0 +1,70 @@
+"""The one frozen set of settings. Sources, strongest first: command line, ARBITER_* environment, default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_HOME = Path(__file__).resolve().parent.parent
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Settings(BaseSettings):
+    """Effective settings of one process. Unknown ARBITER_* names are errors (`engine.bootstrap`)."""
+
+    model_config = SettingsConfigDict(env_prefix="ARBITER_", frozen=True, extra="forbid")
+
+    data_dir: Path = Field(
+        default=Path("data/demo"),
+        description="Where state, decision log and consent ledger live. Default: the demo's, below the "
+        "current folder, so that trying Arbiter out touches nothing else.",
+    )
+    rules: Path = Field(
+        default=_HOME / "rules", description="Folder of the rule set. Default: the demo company's."
+    )
+    registry: Path = Field(
+        default=_HOME / "model_registry",
+        description="Folder of published models. Default: the demo company's.",
+    )
+    feature_schema: Path = Field(
+        default=_HOME / "feature_store" / "demo" / "telco.toml",
+        description="Feature schema file. Default: the demo company's.",
+    )
+    host: str = Field(
+        default="127.0.0.1",
+        description="Address to listen on. Default: this machine only, as there is no authentication yet.",
+    )
+    port: Port = Field(default=50051, description="Port to listen on; 50051 is gRPC's customary one.")
+    workers: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=1, description="Server processes; one for each core is best, as Python runs on one core."
+    )
+    threads: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=4,
+        description="Threads for each worker. Few: they share one core and only overlap waiting for disk.",
+    )
+    max_request_bytes: Annotated[int, Field(ge=1024, le=64 << 20)] = Field(
+        default=1 << 20, description="Largest request in bytes; 100 batch items with context fit in 1 MiB."
+    )
+    request_id_ttl_s: Annotated[int, Field(ge=1, le=7 * 86400)] = Field(
+        default=900,
+        description="How long a request id is remembered, in s; retries come within seconds, and each id "
+        "kept costs about 150 bytes of disk.",
+    )
+    fsync_interval_ms: Annotated[int, Field(ge=0, le=10_000)] = Field(
+        default=100,
+        description="Decision log: longest time between a reply and its record on the platter, in ms. "
+        "0 syncs each one. Consent always syncs. A killed process loses nothing either way.",
+    )
+    drain_seconds: Annotated[float, Field(ge=0, le=300)] = Field(
+        default=10.0, description="How long calls in flight may finish after SIGTERM."
+    )
+    reflection: bool = Field(
+        default=False, description="Serve gRPC reflection; off, as it tells strangers the contract."
+    )
+    log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = Field(
+        default="info", description="Least severe event to log on stderr."
+    )
