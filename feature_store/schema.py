@@ -8,17 +8,21 @@ index of their name, booleans as 0 and 1, absent values as NaN.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
+import struct
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from feature_store.errors import SchemaError as SchemaError
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 FeatureValue = bool | int | float | str
@@ -26,8 +30,9 @@ MAX_EXACT_INT = 1 << 24
 """Largest whole number every smaller one of which float32 holds exactly."""
 
 
-class SchemaError(Exception):
-    """The feature schema file, or a value offered to it, is wrong; the text says where and why."""
+_FLOAT32 = struct.Struct("<f")
+Array = TypeVar("Array", bound=npt.NDArray[np.generic])
+Decoder = Callable[[float], FeatureValue | None]
 
 
 class DataClass(StrEnum):
@@ -49,7 +54,7 @@ class View(_Strict):
     name: Name
     kind: Literal["batch", "streaming"]
     owner: str
-    freshness_hours: Annotated[float, Field(gt=0)]
+    freshness_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     description: str
 
     @property
@@ -81,38 +86,55 @@ class Feature(_Strict):
         return self
 
     def encode(self, value: FeatureValue | None) -> float:
-        """The value as stored; NaN for None. Raises ValueError where the type does not fit."""
+        """The value as stored, rounded to float32; NaN for None. Raises ValueError where it does not fit."""
         if value is None:
             return math.nan
         if self.type == "category":
-            if value not in self.categories:
+            if not isinstance(value, str) or value not in self.categories:
                 raise ValueError(f"{self.name}: {value!r} is none of {', '.join(self.categories)}")
-            return float(self.categories.index(value))  # type: ignore[arg-type]  # checked above
-        return self._encode_number(value)
-
-    def _encode_number(self, value: FeatureValue) -> float:
-        wanted = {"bool": bool, "int": int, "double": (int, float)}[self.type]
-        if not isinstance(value, wanted) or (isinstance(value, bool) and self.type != "bool"):  # type: ignore[arg-type]  # a type or a pair of types
+            return float(self.categories.index(value))
+        if isinstance(value, str) or isinstance(value, bool) != (self.type == "bool"):
             raise ValueError(f"{self.name}: {value!r} is not of type {self.type}")
-        number = float(value)
-        if not math.isfinite(number):
-            raise ValueError(f"{self.name}: {value!r} is not finite; leave it out where it is unknown")
-        if self.type == "int" and abs(number) > MAX_EXACT_INT:
+        if self.type == "int":
+            return self._encode_int(value)
+        return self._encode_double(value)
+
+    def _encode_int(self, value: float) -> float:
+        if not isinstance(value, int):
+            raise ValueError(f"{self.name}: {value!r} is not of type int")
+        if abs(value) > MAX_EXACT_INT:
             raise ValueError(f"{self.name}: {value!r} is beyond the exact range of float32 (2^24)")
-        return number
+        return float(value)
+
+    def _encode_double(self, value: float) -> float:
+        try:
+            stored: float = _FLOAT32.unpack(_FLOAT32.pack(value))[0]
+        except (OverflowError, struct.error) as error:
+            raise ValueError(f"{self.name}: {value!r} is beyond the range of float32 (3.4e38)") from error
+        if not math.isfinite(stored):
+            raise ValueError(f"{self.name}: {value!r} is not finite; leave it out where it is unknown")
+        return stored
 
     def decode(self, stored: float) -> FeatureValue | None:
         """The value behind a stored float32; None where absent or not a value of the type."""
-        if stored != stored:
-            return None
-        if self.type == "double":
-            return float(stored)
+        return self._decoder(float(stored))
+
+    @cached_property
+    def _decoder(self) -> Decoder:
+        """What `decode` does, chosen once by type: a dict lookup where the values can be listed."""
         if self.type == "bool":
-            return stored != 0.0
-        if self.type == "int":
-            return int(stored)
-        index = int(stored)
-        return self.categories[index] if 0 <= index < len(self.categories) else None
+            return {0.0: False, 1.0: True}.get
+        if self.type == "category":
+            return {float(i): category for i, category in enumerate(self.categories)}.get
+        return _whole if self.type == "int" else _finite
+
+
+def _whole(stored: float) -> int | None:
+    return int(stored) if stored.is_integer() else None
+
+
+def _finite(stored: float) -> float | None:
+    return stored if math.isfinite(stored) else None
 
 
 class FeatureSchema(_Strict):
@@ -120,8 +142,8 @@ class FeatureSchema(_Strict):
 
     name: Name
     version: Annotated[int, Field(ge=1)]
-    view: tuple[View, ...]
-    feature: tuple[Feature, ...]
+    view: Annotated[tuple[View, ...], Field(min_length=1)]
+    feature: Annotated[tuple[Feature, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _names_are_unique_and_known(self) -> Self:
@@ -138,8 +160,18 @@ class FeatureSchema(_Strict):
 
     @cached_property
     def digest(self) -> str:
-        """Content address of everything that decides how a stored vector is read."""
-        return "sha256:" + hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """Content address of everything that decides how a stored vector is read and judged.
+
+        That is the order of features, their names, types, units, categories, defaults and data classes,
+        and the views with their freshness. Rewording a description, another owner or a new `version` keep
+        stored vectors valid.
+        """
+        views = [(v.name, v.freshness_ms) for v in self.view]
+        features = [
+            (f.name, f.view, f.type, f.unit, f.categories, f.default, f.data_class) for f in self.feature
+        ]
+        canonical = json.dumps([views, features], ensure_ascii=False, separators=(",", ":"))
+        return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
 
     @cached_property
     def index(self) -> Mapping[str, int]:
@@ -150,17 +182,19 @@ class FeatureSchema(_Strict):
     def view_index(self) -> npt.NDArray[np.intp]:
         """For each feature the place of its view, shape (features,)."""
         places = {v.name: i for i, v in enumerate(self.view)}
-        return np.array([places[f.view] for f in self.feature], dtype=np.intp)
+        return _frozen(np.array([places[f.view] for f in self.feature], dtype=np.intp))
 
     @cached_property
     def defaults(self) -> npt.NDArray[np.float32]:
         """Stored default of each feature, NaN where none is declared, shape (features,)."""
-        return np.array([f.encode(f.default) for f in self.feature], dtype=np.float32)
+        return _frozen(np.array([f.encode(f.default) for f in self.feature], dtype=np.float32))
 
     @cached_property
     def behavioural(self) -> npt.NDArray[np.bool_]:
         """Which features need consent to profiling, shape (features,)."""
-        return np.array([f.data_class is DataClass.BEHAVIOURAL for f in self.feature])
+        return _frozen(
+            np.array([f.data_class is DataClass.BEHAVIOURAL for f in self.feature], dtype=np.bool_)
+        )
 
     def pack(self, values: Mapping[str, FeatureValue | None]) -> npt.NDArray[np.float32]:
         """A stored vector, shape (features,). Raises SchemaError naming every value that does not fit."""
@@ -175,16 +209,54 @@ class FeatureSchema(_Strict):
             raise SchemaError("; ".join(wrong))
         return vector
 
+    def decode_all(self, vector: npt.NDArray[np.float32]) -> list[FeatureValue | None]:
+        """The values behind a stored vector of shape (features,), in schema order; None where absent."""
+        return [decode(stored) for decode, stored in zip(self._decoders, vector.tolist(), strict=True)]
+
+    @cached_property
+    def _decoders(self) -> tuple[Decoder, ...]:
+        return tuple(f._decoder for f in self.feature)
+
 
 def load_schema(path: Path) -> FeatureSchema:
     """Reads a schema file. Raises SchemaError with file, place and cause."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-        return FeatureSchema.model_validate(document)
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise SchemaError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise SchemaError(f"{path}: not TOML: {error}") from error
+    return parse_schema(text, source=str(path))
+
+
+def parse_schema(text: str, *, source: str) -> FeatureSchema:
+    """The schema of a TOML text. Raises SchemaError with `source`, place and cause."""
+    document: dict[str, object] = {}
+    try:
+        document = tomllib.loads(text)
+        return FeatureSchema.model_validate(document)
+    except tomllib.TOMLDecodeError as error:
+        raise SchemaError(f"{source}: not TOML: {error}") from error
     except ValidationError as error:
-        lines = [f"{'.'.join(str(p) for p in e['loc']) or 'document'}: {e['msg']}" for e in error.errors()]
-        raise SchemaError(f"{path}: " + "; ".join(lines)) from error
+        lines = [f"{_place(document, e['loc'])}: {e['msg']}" for e in error.errors()]
+        raise SchemaError(f"{source}: " + "; ".join(lines)) from error
+
+
+def _place(document: Mapping[str, object], location: tuple[int | str, ...]) -> str:
+    """Where in the file a problem is, with the name of the view or feature: TOML gives no line."""
+    parts: list[str] = []
+    node: object = document
+    for step in location:
+        try:
+            node = node[step]  # type: ignore[index]  # a TOML document; what does not fit is caught
+        except (KeyError, IndexError, TypeError):
+            node = None
+        name = node.get("name") if isinstance(step, int) and isinstance(node, dict) else None
+        parts.append(f"{step} ({name})" if name else str(step))
+    return ".".join(parts) or "document"
+
+
+def _frozen(array: Array) -> Array:
+    """The array, shared by every decision and so not to be written to."""
+    array.setflags(write=False)
+    return array

@@ -1,8 +1,12 @@
-"""The port to customer state. Every store passes tests/feature_store/conformance.py."""
+"""The port to customer state. Every store passes tests/feature_store/conformance.py.
+
+Reads and writes raise the errors of feature_store/errors.py. A customer exists from `put_customers` on;
+identities, consents, contacts and signals that arrive earlier are kept and show once it exists.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from feature_store.state import (
@@ -26,6 +30,10 @@ class OnlineStore(Protocol):
         """Ids of the customers that carry the identity, sorted: none, one or several."""
         ...
 
+    def customers(self) -> Iterator[str]:
+        """Ids of all customers in order; customers added meanwhile may or may not be among them."""
+        ...
+
     def put_customers(self, customers: Iterable[tuple[str, FeatureVector]]) -> int:
         """Creates customers or replaces their features; returns how many. One transaction."""
         ...
@@ -37,7 +45,7 @@ class OnlineStore(Protocol):
     def put_consents(self, records: Iterable[tuple[str, ConsentRecord]]) -> None:
         """Projects consents: per purpose and channel the record with the latest time wins.
 
-        Of two with the same time the more restrictive wins. Visible to every process on return.
+        Of two with the same time the more restrictive wins; an objection yields to a later grant only. Visible to every process on return.
         """
         ...
 
@@ -46,11 +54,17 @@ class OnlineStore(Protocol):
         ...
 
     def record_contact(self, customer_id: str, event: ContactEvent, *, key: str) -> bool:
-        """Counts a contact once for each `key`, atomically; False where `key` was counted before."""
+        """Counts a contact once for each customer and `key`, atomically; False where it was counted before.
+
+        Contacts older than the store's history are dropped.
+        """
         ...
 
     def claim(self, key: str, value: bytes, *, now_ms: int, ttl_ms: int) -> bytes | None:
-        """Stores `value` under an idempotency key unless it holds an unexpired one, then returns that."""
+        """Stores `value` under an idempotency key unless it holds an unexpired one, then returns that.
+
+        A claim holds until `now_ms + ttl_ms`, exclusive; with `ttl_ms` 0 the call only looks.
+        """
         ...
 
     def release(self, key: str, value: bytes) -> None:

@@ -38,8 +38,17 @@ Target = Annotated[str, typer.Option("--target", help="Address of a running serv
 Local = Annotated[bool, typer.Option("--local", help="Work in this process on --data-dir, without a server.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+_PIPE_WIDTH = 120
+"""Columns where there is no terminal to ask: wide enough that lines stay whole."""
+
+
+def _console(*, stderr: bool) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else _PIPE_WIDTH)
+
+
+out = _console(stderr=False)
+err = _console(stderr=True)
 
 
 def effective_settings(**overrides: object) -> Settings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import groupby
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -78,14 +79,13 @@ def _reason(reason: types_pb2.Reason) -> RenderableType:
 
 def _suppressed(fates: Iterable[decision_service_pb2.SuppressedAction]) -> RenderableType:
     table = Table(box=None, padding=(0, 1), pad_edge=False, show_header=False)
-    table.add_column(style="dim", no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    last = None
-    for fate in sorted(fates, key=lambda f: f.stage):
-        stage = "" if fate.stage == last else _STAGES.get(fate.stage, "")
-        last = fate.stage
-        table.add_row(stage, fate.action_id, escape(" ".join(r.agent_text for r in fate.reasons)))
+    by_stage = sorted(fates, key=lambda f: f.stage)
+    for stage, members in groupby(by_stage, key=lambda f: f.stage):
+        table.add_row(Text(_STAGES.get(stage, ""), style="dim"), "")
+        for fate in members:
+            table.add_row(f"  {fate.action_id}", Text(" ".join(r.agent_text for r in fate.reasons)))
     return Padding(Group(Text("suppressed", style="bold"), table), (0, 0, 0, 2))
 
 

@@ -15,7 +15,7 @@ from engine.core.rulebook import Frame, InputType, Rulebook, Vocabulary
 from engine.core.scoring import Vector
 from engine.domain import DecisionRequest, MissingCause
 from feature_store.schema import FeatureSchema
-from feature_store.state import CustomerState, Signal
+from feature_store.state import CustomerState, FeatureVector, Signal
 
 CHURN_SCORE = "scores.churn"
 PROPENSITY_SCORE = "scores.propensity"
@@ -129,7 +129,7 @@ def _current_features(
 ) -> tuple[Vector, tuple[int, ...], list[str]]:
     """The vector with defaults filled and stale views blanked, the stale places, what is degraded."""
     packed = state.features
-    if packed is None or packed.schema_version != schema.digest:
+    if packed is None or not _fits(schema, packed):
         cause = "features:absent" if packed is None else "features:schema"
         return np.full(len(schema.feature), np.nan, dtype=np.float32), (), [cause]
     vector = np.where(np.isnan(packed.values), schema.defaults, packed.values)
@@ -144,6 +144,15 @@ def _current_features(
     vector[stale] = np.nan
     places = tuple(np.flatnonzero(stale).tolist())
     return vector, places, [f"features:{schema.view[i].name}:stale" for i in old]
+
+
+def _fits(schema: FeatureSchema, packed: FeatureVector) -> bool:
+    """Whether a stored vector was packed with this very schema."""
+    return (
+        packed.schema_version == schema.digest
+        and len(packed.view_times_ms) == len(schema.view)
+        and packed.values.shape == (len(schema.feature),)
+    )
 
 
 def _fill_request(

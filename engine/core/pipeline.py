@@ -87,9 +87,7 @@ def inputs_seen(
 
 def _begin(snapshot: Snapshot, request: DecisionRequest, state: CustomerState, now_ms: int) -> _Work:
     rulebook = snapshot.rulebook
-    consents = consent.judge(
-        state.consents, policy=rulebook.consent, channel=request.channel, now_ms=now_ms
-    )
+    consents = consent.judge(state.consents, policy=rulebook.consent, channel=request.channel, now_ms=now_ms)
     permitted = {purpose: used.permitted for purpose, used in consents.items()}
     profiled = permitted[rulebook.consent.profiling_purpose]
     inputs = gather(

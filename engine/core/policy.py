@@ -15,7 +15,17 @@ import numpy.typing as npt
 from engine.core import reasons
 from engine.core.account import Account
 from engine.core.inputs import PROPENSITY_SCORE, Inputs, describe
-from engine.core.rulebook import FALSE, TRUE, UNKNOWN, Mask, PolicyProgram, PolicyRule, Rulebook, Truths
+from engine.core.rulebook import (
+    FALSE,
+    TRUE,
+    UNKNOWN,
+    InputType,
+    Mask,
+    PolicyProgram,
+    PolicyRule,
+    Rulebook,
+    Truths,
+)
 from engine.core.words import placeholders
 from engine.domain import Effect, Lever, MissingCause, PolicyClass, Reason, ReasonSource, Stage
 
@@ -35,7 +45,7 @@ class PolicyStage:
     program: PolicyProgram
     rules: tuple[PolicyRule, ...]
     input_index: Mapping[str, int]
-    input_types: Sequence[str]
+    input_types: Sequence[InputType]
     placeholders: tuple[tuple[tuple[str, int], ...], ...]  # per rule: inputs its texts name
     is_allow: Mask
     is_deny: Mask

@@ -30,15 +30,23 @@ def fill(text: str, values: Mapping[str, str], labels: Mapping[str, Texts], lang
         return text
     filled = list(parts)
     for i in range(1, len(parts), 2):
-        value = values.get(parts[i], "missing")
-        label = labels.get(value)
-        filled[i] = label[language] if label else value
+        filled[i] = _labelled(values.get(parts[i], "missing"), labels, language)
     return "".join(filled)
 
 
-def tell(
-    reason: Reason, texts: ReasonText, labels: Mapping[str, Texts], language: str
-) -> tuple[str, str]:
+def _labelled(value: str, labels: Mapping[str, Texts], language: str) -> str:
+    """The value's label; that of each member of a list; that of the unit after a number; or the value."""
+    label = labels.get(value)
+    if label is not None:
+        return label[language]
+    if ", " in value:
+        return ", ".join(_labelled(each, labels, language) for each in value.split(", "))
+    number, space, unit = value.partition(" ")
+    label = labels.get(unit) if space else None
+    return value if label is None else f"{number} {label[language]}"
+
+
+def tell(reason: Reason, texts: ReasonText, labels: Mapping[str, Texts], language: str) -> tuple[str, str]:
     """The agent's and the customer's sentence for one reason."""
     agent = fill(texts.agent[language], reason.values, labels, language)
     customer = fill(texts.customer[language], reason.values, labels, language)

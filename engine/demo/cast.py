@@ -37,11 +37,36 @@ def _said(marketing: ConsentState, profiling: ConsentState) -> dict[tuple[str, s
 TOLD_APART = Household("+41790000000", ("C0003", "C0004"))
 
 CAST: Mapping[str, Scene] = {
-    "C0005": Scene(
-        title="At risk, with consent: she calls to cancel",
+    "C0131": Scene(
+        title="at risk, with consent, calls to cancel",
         channel="call_center",
         placement="screen_pop",
         consents=_said(GRANTED, GRANTED),
         context={"call_reason": "cancel"},
+    ),
+    "C0133": Scene(
+        title="loyal, with consent, opens the account page",
+        channel="web",
+        placement="account_banner",
+        consents=_said(GRANTED, GRANTED),
+    ),
+    "C0239": Scene(
+        title="objected to marketing, opens the account page",
+        channel="web",
+        placement="account_banner",
+        consents=_said(OBJECTED, GRANTED),
+    ),
+    "C0060": Scene(
+        title="denied profiling, opens the account page",
+        channel="web",
+        placement="account_banner",
+        consents=_said(GRANTED, DENIED),
+    ),
+    "C0334": Scene(
+        title="nouvelle cliente à risque, ouvre l’app, en français",
+        channel="app",
+        placement="home_card",
+        consents=_said(GRANTED, GRANTED),
+        language="fr",
     ),
 }

@@ -180,7 +180,7 @@ def _contacts(customer_id: str, now_ms: int) -> Iterator[ContactEvent]:
     dice = _dice(customer_id, "contacts")
     if customer_id in CAST or dice.random() >= _CONTACTED:
         return
-    action_id, group = dice.choice(_SHOWN)
+    action_id, group = dice.choice(_SHOWN), "cross_sell"
     at_ms = now_ms - dice.randint(1, 20) * DAY_MS
     yield ContactEvent(at_ms, action_id, group, "web", "marketing", OutcomeType.SHOWN)
     if dice.random() < 0.3:

@@ -139,7 +139,7 @@ def _checked(given: ConsentSubmission, rulebook: Rulebook, now_ms: int) -> Conse
         purpose=given.purpose,
         channel=given.channel,
         state=given.state,
-        recorded_at_ms=recorded_at_ms,
+        recorded_at_ms=min(recorded_at_ms, now_ms),  # a fast clock at the client delays no grant
         valid_until_ms=expires,
         source=given.source,
         notice_version=given.notice_version,

@@ -1,0 +1,70 @@
+"""The contact history: each contact once, in order, no older than the window."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from store_examples import contact
+
+from feature_store.contacts import ContactHistory, extended
+
+NOW_MS = 1_000
+KEEP_MS = 100
+
+recorded = st.lists(st.tuples(st.integers(0, 1_200), st.integers(0, 15).map(str)), max_size=30)
+
+
+def _history(rows: list[tuple[int, str]], *, keep_ms: int = KEEP_MS) -> ContactHistory:
+    history = ContactHistory()
+    for at_ms, key in rows:
+        history = extended(history, contact(at_ms), key=key, now_ms=NOW_MS, keep_ms=keep_ms) or history
+    return history
+
+
+@given(recorded)
+def test_events_are_ordered_and_paired_with_keys(rows: list[tuple[int, str]]) -> None:
+    """After any writes events ascend in time and each has one key, none twice."""
+    history = _history(rows)
+
+    times = [event.at_ms for event in history.events]
+    assert times == sorted(times)
+    assert len(history.keys) == len(times) == len(set(history.keys))
+
+
+@given(st.lists(st.integers(0, 1_200), max_size=30))
+def test_no_contact_within_the_window_is_lost(times: list[int]) -> None:
+    """In whatever order contacts arrive, all that a window ending now can reach are kept, each once."""
+    kept = [event.at_ms for event in _history([(at_ms, str(at_ms)) for at_ms in times]).events]
+
+    reachable = sorted({at_ms for at_ms in times if at_ms > NOW_MS - KEEP_MS})
+    assert [at_ms for at_ms in kept if at_ms > NOW_MS - KEEP_MS] == reachable
+
+
+def test_known_key_changes_nothing() -> None:
+    """A contact under a key that is in the history is not counted: the answer is None."""
+    history = _history([(950, "a")])
+
+    again = extended(history, contact(999), key="a", now_ms=NOW_MS, keep_ms=KEEP_MS)
+
+    assert again is None
+
+
+def test_age_is_measured_from_the_newest_contact() -> None:
+    """A contact exactly as old as the window is out; one a millisecond younger stays."""
+    history = _history([(800, "out"), (801, "in"), (900, "newest")])
+
+    assert [event.at_ms for event in history.events] == [801, 900]
+
+
+def test_a_contact_ahead_of_now_ages_nothing() -> None:
+    """A contact with a wrong clock is kept and does not push out true ones."""
+    history = _history([(950, "true"), (9_999, "ahead")])
+
+    assert [event.at_ms for event in history.events] == [950, 9_999]
+
+
+def test_a_contact_too_old_is_accepted_and_forgotten() -> None:
+    """A late contact that no window reaches leaves the history as it is."""
+    history = _history([(950, "a"), (100, "late")])
+
+    assert [event.at_ms for event in history.events] == [950]
