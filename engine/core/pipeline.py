@@ -50,6 +50,7 @@ class _Work:
     pulls: Pulls = field(default_factory=lambda: Pulls({}, {}, {}))
     unusable: dict[str, MissingCause] = field(default_factory=dict)
     shadow_rules: list[str] = field(default_factory=list)
+    churn_wanted: bool = False
     churn: float | None = None
 
 
@@ -125,19 +126,23 @@ def _filter(work: _Work) -> None:
 
 
 def _gate(work: _Work) -> None:
-    """The consent gate: a purpose that is not permitted takes its actions out before any scoring."""
+    """The consent gate: a purpose that is not permitted takes its actions out before any scoring.
+
+    Churn is scored for actions that passed the gate only: an objection to marketing covers the profiling
+    for it (GDPR Art. 21(2)), so where no action that churn decides on is left, the model does not run.
+    """
     refused = {
         purpose: (consent.refusal(used, channel=work.request.channel),)
         for purpose, used in work.consents.items()
         if not used.permitted
     }
-    if not refused:
-        return
-    actions = work.snapshot.catalogue.actions
-    for index in work.account.candidates().tolist():
-        why = refused.get(actions[index].purpose)
-        if why is not None:
-            work.account.remove(index, Stage.CONSENT, why)
+    if refused:
+        actions = work.snapshot.catalogue.actions
+        for index in work.account.candidates().tolist():
+            why = refused.get(actions[index].purpose)
+            if why is not None:
+                work.account.remove(index, Stage.CONSENT, why)
+    work.churn_wanted = bool((work.account.alive & work.snapshot.judged_by_churn).any())
 
 
 def _apply(work: _Work, stage: policy.PolicyStage) -> policy.Verdict:
@@ -153,19 +158,23 @@ def _score(work: _Work) -> None:
     candidates = work.account.candidates()
     if not work.profiled or not len(candidates):
         return
-    scorer, vector = work.snapshot.scorer, work.inputs.vector
+    if work.churn_wanted:
+        _score_churn(work)
     try:
-        work.churn = scorer.churn(vector)
+        scored = np.full(len(work.snapshot.catalogue.actions), np.nan)
+        scored[candidates] = work.snapshot.scorer.propensity(work.inputs.vector, candidates)
+        work.inputs.frame.propensity = scored
+    except ScoringError as error:
+        work.degraded_by.append(f"model:{error.model}")
+
+
+def _score_churn(work: _Work) -> None:
+    try:
+        work.churn = work.snapshot.scorer.churn(work.inputs.vector)
     except ScoringError as error:
         work.degraded_by.append(f"model:{error.model}")
     if work.churn is not None:
         work.inputs.set_score(work.snapshot.layout.churn, work.churn)
-    try:
-        scored = np.full(len(work.snapshot.catalogue.actions), np.nan)
-        scored[candidates] = scorer.propensity(vector, candidates)
-        work.inputs.frame.propensity = scored
-    except ScoringError as error:
-        work.degraded_by.append(f"model:{error.model}")
 
 
 def _limit_contacts(work: _Work) -> None:

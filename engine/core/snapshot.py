@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from engine.core.catalogue import Catalogue, lay_out
-from engine.core.inputs import InputLayout, layout_of
+from engine.core.inputs import CHURN_SCORE, InputLayout, layout_of
 from engine.core.policy import PolicyStage, prepare
-from engine.core.rulebook import Rulebook
+from engine.core.rulebook import Mask, Rulebook
 from engine.core.scoring import Scorer
 from engine.domain import Versions
 from feature_store.schema import FeatureSchema
@@ -25,6 +27,7 @@ class Snapshot:
     layout: InputLayout
     before_scores: PolicyStage
     after_scores: PolicyStage
+    judged_by_churn: Mask  # actions in scope of a rule that reads the churn score, (actions,)
 
 
 def assemble(*, rulebook: Rulebook, schema: FeatureSchema, scorer: Scorer, engine_version: str) -> Snapshot:
@@ -44,4 +47,14 @@ def assemble(*, rulebook: Rulebook, schema: FeatureSchema, scorer: Scorer, engin
         layout=layout_of(rulebook),
         before_scores=prepare(rulebook.before_scores, rulebook),
         after_scores=prepare(rulebook.after_scores, rulebook),
+        judged_by_churn=_judged_by_churn(rulebook),
     )
+
+
+def _judged_by_churn(rulebook: Rulebook) -> Mask:
+    program = rulebook.after_scores
+    mask: Mask = np.zeros(len(rulebook.actions), dtype=np.bool_)
+    for rule, scope in zip(program.rules, program.scope, strict=True):
+        if CHURN_SCORE in rule.reads:
+            mask |= scope
+    return mask

@@ -46,11 +46,7 @@ REFRESH_MS = DAY_MS
 _MARKETING = {"granted": 0.58, "denied": 0.10, "withdrawn": 0.04, "objected": 0.04, "": 0.24}
 _PROFILING = {"granted": 0.62, "denied": 0.12, "": 0.26}
 _CONTACTED = 0.05
-_SHOWN = (
-    ("security_addon", "cross_sell"),
-    ("streaming_bundle", "cross_sell"),
-    ("tech_support_addon", "cross_sell"),
-)
+_SHOWN = ("online_security", "streaming_tv", "tech_support")
 
 Customers = tuple[tuple[str, FeatureVector], ...]
 

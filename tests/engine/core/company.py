@@ -107,9 +107,7 @@ def action(
     """An action worth `value`, at no cost, with one treatment on each channel."""
     texts = {"en": id, "fr": id}
     treatments = tuple(Treatment(f"{id}.{c}", c, (), texts, texts) for c in channels)
-    return Action(
-        id, group, purpose, texts, value, 0.0, prior, 1.0, target, treatments, valid[0], valid[1]
-    )
+    return Action(id, group, purpose, texts, value, 0.0, prior, 1.0, target, treatments, valid[0], valid[1])
 
 
 ACTIONS = (
@@ -242,9 +240,7 @@ def snapshot(
         contact=tuple(contact),
         arbitration=arbitration or Arbitration(threshold=0.0, max_per_group=10),
     )
-    return assemble(
-        rulebook=rulebook, schema=SCHEMA, scorer=scorer, engine_version="test"
-    )
+    return assemble(rulebook=rulebook, schema=SCHEMA, scorer=scorer, engine_version="test")
 
 
 def granted(purpose: str, channel: str = "any", at_ms: int = NOW_MS - HOUR_MS) -> ConsentRecord:

@@ -65,7 +65,7 @@ rules = st.lists(
         st.sampled_from(list(Effect)),
         st.sampled_from(list(PolicyClass)),
         st.sampled_from([(), ("upsell",), ("care",)]),
-        st.sampled_from([(), ("features.tenure",), ("features.calls",)]),
+        st.sampled_from([(), ("features.tenure",), ("features.calls",), ("scores.churn",)]),
         st.booleans(),
     ),
     max_size=4,
@@ -148,7 +148,9 @@ FORBIDDEN = {"time", "datetime", "random", "secrets", "os", "sys", "io", "socket
              "threading", "asyncio", "logging", "structlog", "uuid", "tempfile", "shutil"}  # fmt: skip
 
 
-@pytest.mark.parametrize("module", sorted(Path(engine.core.__file__).parent.glob("*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "module", sorted(Path(engine.core.__file__).parent.glob("*.py")), ids=lambda p: p.stem
+)
 def test_the_core_is_pure(module):
     """No module of engine.core imports a clock, randomness, environment or I/O, or opens a file."""
     tree = ast.parse(module.read_text())

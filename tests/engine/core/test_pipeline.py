@@ -270,9 +270,7 @@ def test_rules_after_scoring_read_the_churn_score():
     )
 
     risky = decide(snapshot(after=[at_risk]), request(), customer(), now_ms=NOW_MS)
-    calm = decide(
-        snapshot(after=[at_risk], scorer=TableScorer(0.1)), request(), customer(), now_ms=NOW_MS
-    )
+    calm = decide(snapshot(after=[at_risk], scorer=TableScorer(0.1)), request(), customer(), now_ms=NOW_MS)
 
     assert "offer" in ids(risky)
     assert [r.code for r in risky.actions[0].reasons] == ["RULE_REASON", "FIT_LOYALTY_RAISES"]
@@ -433,15 +431,52 @@ def test_a_signal_holds_from_its_start_to_its_end():
     small = snapshot()
     state = customer(signals=(Signal("trouble", True, NOW_MS, NOW_MS + 10),))
 
-    seen = [inputs_seen(small, request(), state, now_ms=NOW_MS + d)["signals.trouble"] for d in (-1, 0, 9, 10)]
+    seen = [
+        inputs_seen(small, request(), state, now_ms=NOW_MS + d)["signals.trouble"] for d in (-1, 0, 9, 10)
+    ]
 
     assert seen == ["no", "yes", "yes", "no"]
+
+
+AT_RISK = Rule(
+    "risk",
+    lambda v, a: v["scores.churn"] >= 0.55,
+    Effect.ALLOW,
+    groups=("retention",),
+    reads=("scores.churn",),
+)
+
+
+def test_an_objection_to_marketing_covers_the_profiling_for_it():
+    """With consent to profiling but an objection to marketing, churn, which only offers use, is not scored."""
+    scorer = TableScorer()
+    objection = ConsentRecord("marketing", "any", ConsentState.OBJECTED, NOW_MS - 1)
+
+    decision = decide(
+        snapshot(after=[AT_RISK], scorer=scorer),
+        request(),
+        customer([*WILLING, objection]),
+        now_ms=NOW_MS,
+    )
+
+    assert decision.profiled is True
+    assert decision.churn is None
+    assert "churn" not in scorer.calls
+
+
+def test_churn_is_not_scored_where_no_rule_reads_it():
+    """A score nobody uses is not made."""
+    scorer = TableScorer()
+
+    decide(snapshot(scorer=scorer), request(), customer(), now_ms=NOW_MS)
+
+    assert scorer.calls == ["propensity"]
 
 
 def test_the_churn_risk_is_a_band_with_reasons():
     """A band starts at its own bound."""
     decisions = [
-        decide(snapshot(scorer=TableScorer(p)), request(), customer(), now_ms=NOW_MS)
+        decide(snapshot(after=[AT_RISK], scorer=TableScorer(p)), request(), customer(), now_ms=NOW_MS)
         for p in (0.29, 0.3, 0.55)
     ]
 

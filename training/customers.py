@@ -1,0 +1,47 @@
+"""The demo's customer file: every feature of every customer, as the feature loader reads it."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from pathlib import Path
+
+from feature_store.schema import FeatureValue
+from training.behaviour import synthesise
+from training.telco import Telco
+
+
+def write_customers(telco: Telco, path: Path) -> bool:
+    """Writes `customers.csv.gz`; false where the file already holds the same customers.
+
+    Columns: customer_id, then the schema's features in order. Booleans are true and false, categories
+    their names, absent values empty. The same customers give the same bytes.
+    """
+    text = customers_csv(telco).encode()
+    if path.exists() and gzip.decompress(path.read_bytes()) == text:
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(text, compresslevel=9, mtime=0))
+    return True
+
+
+def customers_csv(telco: Telco) -> str:
+    """The customer file's text; real columns from the source, behavioural ones synthetic."""
+    names = [feature.name for feature in telco.schema.feature]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["customer_id", *names])
+    for customer, real, synthetic in zip(telco.ids, telco.values, synthesise(telco), strict=True):
+        known = {**real, **synthetic}
+        telco.schema.pack(known)  # refuses here what a loader would refuse later
+        writer.writerow([customer, *(_cell(known[name]) for name in names)])
+    return text.getvalue()
+
+
+def _cell(value: FeatureValue | None) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
