@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -54,20 +55,37 @@ class Speaker:
         return [self._told.get(id(reason)) or self._tell(reason) for reason in given]
 
     def _tell(self, reason: Reason) -> types_pb2.Reason:
-        text = self._rulebook.reasons.get(reason.code) or _unworded(reason.code, self._language)
-        agent, customer = tell(reason, text, self._rulebook.labels, self._language)
-        message = types_pb2.Reason(
-            code=reason.code,
-            source=_SOURCES[reason.source],
-            agent_text=agent,
-            customer_text=customer,
-            rule_id=reason.rule_id,
-            model=reason.model,
-            contribution=reason.contribution,
-            values=reason.values,
-        )
+        if reason.values or reason.model:
+            message = _reason(self._rulebook, self._language, reason)
+        else:
+            message = _plain_reason(
+                self._rulebook, self._language, reason.code, reason.source, reason.rule_id
+            )
         self._told[id(reason)] = message
         return message
+
+
+@lru_cache(maxsize=8192)
+def _plain_reason(
+    rulebook: Rulebook, language: str, code: str, source: ReasonSource, rule_id: str
+) -> types_pb2.Reason:
+    """A reason without values reads the same in every reply of a rule set."""
+    return _reason(rulebook, language, Reason(code, source, rule_id))
+
+
+def _reason(rulebook: Rulebook, language: str, reason: Reason) -> types_pb2.Reason:
+    text = rulebook.reasons.get(reason.code) or _unworded(reason.code, language)
+    agent, customer = tell(reason, text, rulebook.labels, language)
+    return types_pb2.Reason(
+        code=reason.code,
+        source=_SOURCES[reason.source],
+        agent_text=agent,
+        customer_text=customer,
+        rule_id=reason.rule_id,
+        model=reason.model,
+        contribution=reason.contribution,
+        values=reason.values,
+    )
 
 
 def _unworded(code: str, language: str) -> ReasonText:

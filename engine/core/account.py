@@ -30,12 +30,12 @@ class Account:
 
     def remove_all(self, mask: Mask, stage: Stage, reasons: tuple[Reason, ...]) -> None:
         """Takes every candidate of `mask` that is still in out, for the same reasons."""
-        for index in np.flatnonzero(mask & self.alive).tolist():
+        for index in (mask & self.alive).nonzero()[0].tolist():
             self.remove(index, stage, reasons)
 
     def candidates(self) -> npt.NDArray[np.intp]:
         """Catalogue indices of the candidates still in, ascending."""
-        return np.flatnonzero(self.alive)
+        return self.alive.nonzero()[0]
 
     def suppressed(self) -> Iterable[SuppressedAction]:
         """The fate of every candidate that is out, in catalogue order."""

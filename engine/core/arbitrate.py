@@ -26,23 +26,27 @@ def prioritise(
     pulls: Pulls,
 ) -> dict[int, Priority]:
     """The priority of each candidate. `scored` is P of shape (actions,), NaN where the prior holds."""
-    priorities: dict[int, Priority] = {}
-    for i in candidates:
-        by_model = scored is not None and not np.isnan(scored[i])
-        propensity = float(scored[i]) if scored is not None and by_model else float(catalogue.prior[i])
-        weight = float(catalogue.weight[i]) * pulls.factors.get(i, 1.0)
-        value = float(catalogue.value[i])
-        levers = tuple(pulls.levers.get(i, ()))
-        boost = max(0.0, 1.0 + sum(lever.share for lever in levers))
-        priorities[i] = Priority(
-            priority=propensity * weight * value * boost,
-            propensity=propensity,
-            propensity_source=PropensitySource.MODEL if by_model else PropensitySource.PRIOR,
-            weight=weight,
-            value=value,
-            levers=levers,
-        )
-    return priorities
+    known = [np.nan] * len(catalogue.actions) if scored is None else scored.tolist()
+    return {i: _priority(i, catalogue, known[i], pulls) for i in candidates}
+
+
+def _priority(i: int, catalogue: Catalogue, scored: float, pulls: Pulls) -> Priority:
+    """`scored` is NaN where the prior holds."""
+    action = catalogue.actions[i]
+    by_model = scored == scored
+    propensity = scored if by_model else action.prior
+    weight = action.weight * pulls.factors.get(i, 1.0)
+    value = action.value - action.cost
+    levers = tuple(pulls.levers.get(i, ()))
+    boost = max(0.0, 1.0 + sum(lever.share for lever in levers)) if levers else 1.0
+    return Priority(
+        priority=propensity * weight * value * boost,
+        propensity=propensity,
+        propensity_source=PropensitySource.MODEL if by_model else PropensitySource.PRIOR,
+        weight=weight,
+        value=value,
+        levers=levers,
+    )
 
 
 def order(priorities: Mapping[int, Priority], catalogue: Catalogue) -> list[int]:

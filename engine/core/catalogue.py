@@ -32,9 +32,6 @@ class Catalogue:
     """Arrays of shape (actions,), in the order of `actions`."""
 
     actions: tuple[Action, ...]
-    value: npt.NDArray[np.float64]  # net of cost, in the catalogue's currency
-    prior: npt.NDArray[np.float64]
-    weight: npt.NDArray[np.float64]
     valid_from_ms: npt.NDArray[np.int64]
     valid_to_ms: npt.NDArray[np.int64]  # exclusive
     availability: Mapping[tuple[str, str], Availability]
@@ -52,9 +49,6 @@ def lay_out(actions: Sequence[Action], channels: Mapping[str, Channel]) -> Catal
     ends = [_ALWAYS_MS.max if a.valid_to_ms is None else a.valid_to_ms for a in actions]
     return Catalogue(
         actions=tuple(actions),
-        value=np.array([a.value - a.cost for a in actions], dtype=np.float64),
-        prior=np.array([a.prior for a in actions], dtype=np.float64),
-        weight=np.array([a.weight for a in actions], dtype=np.float64),
         valid_from_ms=np.array(starts, dtype=np.int64),
         valid_to_ms=np.array(ends, dtype=np.int64),
         availability={place: _availability(actions, *place) for place in places},

@@ -6,7 +6,7 @@ inputs, versions and `now` give the same decision, in a call, a batch, a replay 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -223,7 +223,7 @@ def _answer(work: _Work, candidates: list[int]) -> Decision:
 def _with_priorities(work: _Work, priorities: dict[int, Priority]) -> list[SuppressedAction]:
     """The fates in catalogue order; those that were ranked carry their priority."""
     return [
-        replace(fate, priority=priorities[i]) if i in priorities else fate
+        SuppressedAction(fate.action_id, fate.stage, fate.reasons, priorities[i]) if i in priorities else fate
         for i, fate in enumerate(work.account.fates)
         if fate is not None
     ]

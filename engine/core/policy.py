@@ -49,8 +49,10 @@ class PolicyStage:
     placeholders: tuple[tuple[tuple[str, int], ...], ...]  # per rule: inputs its texts name
     is_allow: Mask
     is_deny: Mask
-    is_pull: Mask  # lever or weight
+    speaks: Mask  # allow, lever or weight, not in shadow
     enforced: Mask  # not shadow
+    has_shadow: bool
+    class_order: tuple[int, ...]  # place of each rule's class among the classes
     valid_from_ms: npt.NDArray[np.int64]
     valid_to_ms: npt.NDArray[np.int64]
 
@@ -80,8 +82,10 @@ def prepare(program: PolicyProgram, rulebook: Rulebook) -> PolicyStage:
         placeholders=tuple(_named_inputs(rule, rulebook, index) for rule in rules),
         is_allow=_column([r.effect is Effect.ALLOW for r in rules]),
         is_deny=_column([r.effect is Effect.DENY for r in rules]),
-        is_pull=_column([r.effect in (Effect.LEVER, Effect.WEIGHT) for r in rules]),
+        speaks=_column([r.effect is not Effect.DENY and not r.shadow for r in rules]),
         enforced=_column([not r.shadow for r in rules]),
+        has_shadow=any(r.shadow for r in rules),
+        class_order=tuple(_ORDER.index(r.policy_class) if r.policy_class else 0 for r in rules),
         valid_from_ms=np.array(starts, dtype=np.int64),
         valid_to_ms=np.array(ends, dtype=np.int64),
     )
@@ -128,24 +132,21 @@ def remove(verdict: Verdict, account: Account) -> list[str]:
     """Removes what enforced rules forbid; returns the shadow rules that would have removed something."""
     stage = verdict.stage
     fails = verdict.removals(account.alive)
-    enforced = fails & stage.enforced
+    enforced = fails & stage.enforced if stage.has_shadow else fails
     failing: dict[int, list[int]] = {}
-    for action, row in np.argwhere(enforced.T).tolist():
+    for row, action in zip(*map(np.ndarray.tolist, enforced.nonzero()), strict=True):
         failing.setdefault(action, []).append(row)
     told: dict[tuple[int, int], Reason] = {}
     for action, rows in failing.items():
-        rows.sort(key=lambda row: _class_order(stage.rules[row]))
-        account.remove(
-            action,
-            _STAGES[stage.rules[rows[0]].policy_class or PolicyClass.ELIGIBILITY],
-            tuple(_told(told, verdict, row, action) for row in rows),
-        )
+        if len(rows) > 1:
+            rows.sort(key=stage.class_order.__getitem__)
+        policy_class = stage.rules[rows[0]].policy_class or PolicyClass.ELIGIBILITY
+        reasons_told = tuple(_told(told, verdict, row, action) for row in rows)
+        account.remove(action, _STAGES[policy_class], reasons_told)
+    if not stage.has_shadow:
+        return []
     shadowed = (fails & ~stage.enforced).any(axis=1)
     return [stage.rules[row].id for row in np.flatnonzero(shadowed).tolist()]
-
-
-def _class_order(rule: PolicyRule) -> int:
-    return _ORDER.index(rule.policy_class) if rule.policy_class else 0
 
 
 def _told(told: dict[tuple[int, int], Reason], verdict: Verdict, row: int, action: int) -> Reason:
@@ -203,13 +204,12 @@ def grounds(verdict: Verdict, candidates: Sequence[int], into: Pulls) -> None:
     stage = verdict.stage
     if not candidates:
         return
-    columns = list(candidates)
-    speaks = stage.enforced & (stage.is_allow | stage.is_pull)
-    held = verdict.applies[:, columns] & (verdict.truths[:, columns] == TRUE) & speaks
+    alive = np.zeros(verdict.applies.shape[1], dtype=np.bool_)
+    alive[candidates] = True
+    held = (verdict.truths == TRUE) & verdict.applies & stage.speaks & alive
     made: dict[int, Reason] = {}
-    for row, column in np.argwhere(held).tolist():
+    for row, action in zip(*map(np.ndarray.tolist, held.nonzero()), strict=True):
         rule = stage.rules[row]
-        action = columns[column]
         if rule.effect is Effect.LEVER:
             into.levers.setdefault(action, []).append(Lever(rule.id, rule.amount))
         elif rule.effect is Effect.WEIGHT:
@@ -225,6 +225,6 @@ def unusable(verdict: Verdict, alive: Mask) -> dict[str, MissingCause]:
     undecided = ((verdict.truths == UNKNOWN) & verdict.applies & stage.enforced & alive).any(axis=1)
     return {
         name: cause
-        for row in np.flatnonzero(undecided).tolist()
+        for row in undecided.nonzero()[0].tolist()
         for name, cause in missing_reads(verdict, stage.rules[row])
     }
