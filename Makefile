@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RUN_DEPS := $(VENV)/.run
 DEV_DEPS := $(VENV)/.dev
 
-.PHONY: demo serve test lint format types imports suite train proto lock clean
+.PHONY: demo serve test lint format types imports suite test-slow latency train proto lock clean
 
 demo: $(RUN_DEPS)
 	$(BIN)/arbiter demo
@@ -31,7 +31,13 @@ imports: $(DEV_DEPS)
 	$(BIN)/lint-imports
 
 suite: $(DEV_DEPS)
-	$(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -n 2 -m "not slow" --cov --cov-report=term:skip-covered
+
+test-slow: $(DEV_DEPS)
+	$(BIN)/python -m pytest -m slow
+
+latency: $(RUN_DEPS)
+	$(BIN)/python -m loadtest latency
 
 train: $(DEV_DEPS)
 	$(BIN)/python -m training all
