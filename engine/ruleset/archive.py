@@ -1,0 +1,60 @@
+"""Keeps every rule set that ever served, by content address, so that any decision can be made again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.ruleset.sources import RuleSources
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedSet:
+    """Rule files and feature schema as they served together."""
+
+    sources: RuleSources
+    feature_schema: str  # the schema file's text
+
+
+class RuleArchive:
+    """A folder of rule sets. Several processes may add to it; a set is never changed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def keep(self, archived: ArchivedSet, *, rules: str, feature_schema: str) -> None:
+        """Adds a set under its versions; one that is there already stays. Raises OSError."""
+        path = self._path(rules, feature_schema)
+        if path.exists():
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        document = {"feature_schema": archived.feature_schema, "rules": dict(archived.sources)}
+        handle, scratch = tempfile.mkstemp(dir=self._folder, suffix=".part")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(document, file, ensure_ascii=False)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(scratch).replace(path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                Path(scratch).unlink()
+            raise
+
+    def find(self, *, rules: str, feature_schema: str) -> ArchivedSet | None:
+        """The set of these versions; None where it is not kept or not what it says it is."""
+        try:
+            document = json.loads(self._path(rules, feature_schema).read_text(encoding="utf-8"))
+            sources = RuleSources.from_mapping(document["rules"])
+            schema = str(document["feature_schema"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return ArchivedSet(sources, schema) if sources.digest == rules else None
+
+    def _path(self, rules: str, feature_schema: str) -> Path:
+        name = "-".join(digest.removeprefix("sha256:")[:32] for digest in (rules, feature_schema))
+        return self._folder / f"{name}.json"

@@ -1,0 +1,231 @@
+"""What only the whole set can tell: names that refer to other files, and declarations that clash."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from itertools import pairwise
+
+from engine.core.rulebook import ContactKind, InputType
+from engine.domain import Effect
+from engine.ruleset import diagnostics as codes
+from engine.ruleset.diagnostics import Diagnostic, did_you_mean
+from engine.ruleset.documents import (
+    ActionEntry,
+    CatalogueDocument,
+    ContactEntry,
+    Document,
+    RuleEntry,
+    Scope,
+    TreatmentEntry,
+    VocabularyDocument,
+)
+from engine.ruleset.reading import Located
+from engine.ruleset.ruleset import RuleSet, duplicates
+from engine.ruleset.yamltree import Path
+
+
+def check_names(rules: RuleSet) -> Iterator[Diagnostic]:
+    """Every mistake but those of conditions and texts."""
+    yield from rules.wrong_documents()
+    if rules.vocabulary is not None:
+        yield from _vocabulary(rules.vocabulary)
+    if rules.catalogue is not None:
+        yield from _catalogue(rules, rules.catalogue)
+    yield from _consent(rules)
+    yield from _unique_rule_ids(rules)
+    for pack in rules.policy_packs:
+        for i, rule in enumerate(pack.document.rules):
+            yield from _rule(rules, pack, ("rules", i), rule)
+    for contact in rules.contact_packs:
+        for i, policy in enumerate(contact.document.policies):
+            yield from _contact(rules, contact, ("policies", i), policy)
+
+
+def _known(
+    located: Located[Document], path: Path, name: str, known: Collection[str], what: str
+) -> Iterator[Diagnostic]:
+    if name not in known:
+        advice = did_you_mean(name, known)
+        yield located.problem(path, codes.UNKNOWN_NAME, f"unknown {what} `{name}`", advice)
+
+
+def _vocabulary(located: Located[VocabularyDocument]) -> Iterator[Diagnostic]:
+    words = located.document
+    yield from duplicates(located, ("channels",), [c.id for c in words.channels], "the channel", "id")
+    yield from duplicates(located, ("languages",), words.languages, "the language")
+    yield from duplicates(located, ("identity_types",), words.identity_types, "the identity type")
+    yield from duplicates(located, ("context",), [c.name for c in words.context], "the context field", "name")
+    yield from duplicates(located, ("signals",), [s.name for s in words.signals], "the signal", "name")
+    for i, channel in enumerate(words.channels):
+        yield from duplicates(located, ("channels", i, "placements"), channel.placements, "the placement")
+    for i, entry in enumerate(words.context):
+        yield from duplicates(located, ("context", i, "values"), entry.values, "the value")
+        if entry.values and entry.type is not InputType.STRING:
+            place: Path = ("context", i, "values")
+            yield located.problem(place, codes.WRONG_VALUE, "`values` are for type string", "remove them")
+    starts = list(words.churn_bands.values())
+    if starts[0] != 0.0 or any(low >= high for low, high in pairwise(starts)):
+        advice = "write e.g. {low: 0.0, medium: 0.3, high: 0.55}"
+        message = "churn bands must begin at 0.0 and ascend"
+        yield located.problem(("churn_bands",), codes.UNORDERED_BANDS, message, advice)
+
+
+def _catalogue(rules: RuleSet, located: Located[CatalogueDocument]) -> Iterator[Diagnostic]:
+    catalogue = located.document
+    actions = catalogue.actions
+    yield from duplicates(located, ("groups",), catalogue.groups, "the group")
+    yield from duplicates(located, ("actions",), [a.id for a in actions], "the action", "id")
+    yield from _unique_treatments(located)
+    for i, action in enumerate(actions):
+        path: Path = ("actions", i)
+        yield from _known(located, (*path, "group"), action.group, catalogue.groups, "group")
+        if rules.consent is not None:
+            purposes = [p.id for p in rules.consent.document.purposes]
+            if action.purpose not in purposes:
+                message = f"the purpose `{action.purpose}` has no consent rule"
+                advice = did_you_mean(action.purpose, purposes)
+                yield located.problem((*path, "purpose"), codes.NO_CONSENT_RULE, message, advice)
+        if not action.treatments:
+            message = f"`{action.id}` has no treatment, so no channel can show it"
+            yield located.problem(path, codes.NO_TREATMENT, message, "add `treatments`")
+        yield from duplicates(located, (*path, "tags"), action.tags, "the tag")
+        yield from _treatments(rules, located, path, action)
+
+
+def _unique_treatments(located: Located[CatalogueDocument]) -> Iterator[Diagnostic]:
+    seen: set[str] = set()
+    for i, action in enumerate(located.document.actions):
+        for j, treatment in enumerate(action.treatments):
+            if treatment.id in seen:
+                place: Path = ("actions", i, "treatments", j, "id")
+                message = f"the treatment `{treatment.id}` is declared twice"
+                yield located.problem(place, codes.DECLARED_TWICE, message, "rename one of them")
+            seen.add(treatment.id)
+
+
+def _treatments(
+    rules: RuleSet, located: Located[CatalogueDocument], path: Path, action: ActionEntry
+) -> Iterator[Diagnostic]:
+    channels = {c.id: c for c in rules.vocabulary.document.channels} if rules.vocabulary else None
+    for j, treatment in enumerate(action.treatments):
+        place: Path = (*path, "treatments", j)
+        if channels is not None:
+            yield from _known(located, (*place, "channel"), treatment.channel, channels, "channel")
+            if treatment.channel in channels:
+                known = channels[treatment.channel].placements
+                what = f"placement of {treatment.channel}"
+                for k, name in enumerate(treatment.placements):
+                    yield from _known(located, (*place, "placements", k), name, known, what)
+        for other in action.treatments[:j]:
+            if _overlap(treatment, other):
+                message = f"`{treatment.id}` and `{other.id}` are for the same place on {other.channel}"
+                advice = "give each placements of its own"
+                yield located.problem(place, codes.OVERLAPPING_TREATMENTS, message, advice)
+
+
+def _overlap(one: TreatmentEntry, other: TreatmentEntry) -> bool:
+    if one.channel != other.channel:
+        return False
+    return not (one.placements and other.placements) or not set(one.placements).isdisjoint(other.placements)
+
+
+def _consent(rules: RuleSet) -> Iterator[Diagnostic]:
+    located = rules.consent
+    if located is None:
+        return
+    purposes = [p.id for p in located.document.purposes]
+    yield from duplicates(located, ("purposes",), purposes, "the purpose", "id")
+    profiling = located.document.profiling_purpose
+    if profiling not in purposes:
+        message = f"the profiling purpose `{profiling}` is not declared"
+        advice = did_you_mean(profiling, purposes)
+        yield located.problem(("profiling_purpose",), codes.NO_PROFILING, message, advice)
+    if rules.vocabulary is not None:
+        channels = [c.id for c in rules.vocabulary.document.channels]
+        for i, purpose in enumerate(located.document.purposes):
+            for channel in purpose.channels:
+                place: Path = ("purposes", i, "channels", channel)
+                yield from _known(located, place, channel, channels, "channel")
+
+
+def _unique_rule_ids(rules: RuleSet) -> Iterator[Diagnostic]:
+    places: dict[str, str] = {}
+    entries: list[tuple[Located[Document], Path, str]] = []
+    for pack in rules.policy_packs:
+        entries += [(pack, ("rules", i, "id"), r.id) for i, r in enumerate(pack.document.rules)]
+    for contact in rules.contact_packs:
+        entries += [(contact, ("policies", i, "id"), p.id) for i, p in enumerate(contact.document.policies)]
+    for located, path, name in entries:
+        if name in places:
+            message = f"the rule `{name}` is declared twice"
+            yield located.problem(
+                path, codes.DECLARED_TWICE, message, f"it is also in {places[name]}; rename one"
+            )
+        places.setdefault(name, f"{located.yaml.file}:{located.yaml.place(path)[0]}")
+
+
+def _rule(rules: RuleSet, pack: Located[Document], path: Path, rule: RuleEntry) -> Iterator[Diagnostic]:
+    yield from _scope(rules, pack, path, rule.applies_to)
+    yield from _reason(rules, pack, (*path, "reason"), rule.reason)
+    yield from _reason(rules, pack, (*path, "otherwise"), rule.otherwise)
+    gate = rule.effect in (Effect.ALLOW, Effect.DENY)
+    wanted = {
+        "class": (rule.policy_class, gate),
+        "share": (rule.share, rule.effect is Effect.LEVER),
+        "factor": (rule.factor, rule.effect is Effect.WEIGHT),
+        "otherwise": (rule.otherwise, rule.effect is Effect.ALLOW),
+        "reason": (rule.reason, rule.effect is not Effect.ALLOW),
+    }
+    for name, (value, needed) in wanted.items():
+        if needed and value is None:
+            message = f"a rule with effect `{rule.effect.value}` needs `{name}`"
+            yield pack.problem((*path, "effect"), codes.UNFIT_EFFECT, message, f"add `{name}`")
+        elif value is not None and not needed and name != "reason":
+            message = f"`{name}` is not for rules with effect `{rule.effect.value}`"
+            yield pack.problem((*path, name), codes.UNFIT_EFFECT, message, "remove it")
+
+
+def _contact(
+    rules: RuleSet, pack: Located[Document], path: Path, policy: ContactEntry
+) -> Iterator[Diagnostic]:
+    yield from _scope(rules, pack, path, policy.applies_to)
+    yield from _reason(rules, pack, (*path, "reason"), policy.reason)
+    wanted = {
+        "per": (policy.per, policy.kind is not ContactKind.EXCLUSION),
+        "limit": (policy.limit, policy.kind is ContactKind.CAP),
+    }
+    for name, (value, needed) in wanted.items():
+        if needed and value is None:
+            message = f"a policy of kind `{policy.kind.value}` needs `{name}`"
+            yield pack.problem((*path, "kind"), codes.UNFIT_EFFECT, message, f"add `{name}`")
+        elif value is not None and not needed:
+            message = f"`{name}` is not for policies of kind `{policy.kind.value}`"
+            yield pack.problem((*path, name), codes.UNFIT_EFFECT, message, "remove it")
+
+
+def _reason(rules: RuleSet, pack: Located[Document], path: Path, code: str | None) -> Iterator[Diagnostic]:
+    if code is not None and rules.knows_all_reasons and code not in rules.reasons:
+        advice = did_you_mean(code, rules.reasons)
+        yield pack.problem(path, codes.MISSING_REASON, f"the reason `{code}` has no words", advice)
+
+
+def _scope(rules: RuleSet, pack: Located[Document], path: Path, scope: Scope) -> Iterator[Diagnostic]:
+    if rules.catalogue is None:
+        return
+    known = {
+        "groups": (scope.groups, rules.catalogue.document.groups, "group"),
+        "actions": (scope.actions, [a.id for a in rules.actions], "action"),
+        "purposes": (scope.purposes, {a.purpose for a in rules.actions}, "purpose of actions"),
+        "tags": (scope.tags, {tag for a in rules.actions for tag in a.tags}, "tag of actions"),
+    }
+    unknown = [
+        found
+        for field, (names, have, what) in known.items()
+        for i, name in enumerate(names)
+        for found in _known(pack, (*path, "applies_to", field, i), name, have, what)
+    ]
+    yield from unknown
+    if not unknown and not any(rules.in_scope(scope)):
+        message = "no action of the catalogue is in this scope"
+        advice = "all that are given must match one action; loosen one of them"
+        yield pack.problem((*path, "applies_to"), codes.NOTHING_IN_SCOPE, message, advice)

@@ -1,0 +1,273 @@
+"""The middle form of a condition: a small tree with one node per meaning, not per spelling.
+
+The checked CEL tree is lowered to it (`lowering.py`); the back ends write Python and NumPy from it.
+Every node has a kind; the type checker has already refused operands that do not fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+INT_MIN, INT_MAX = -(2**63), 2**63 - 1
+_FEATURE_BOUND = 1 << 24
+COLUMNS: Final = ("id", "group", "purpose", "value", "cost", "prior", "weight", "target", "tags")
+"""Fields of `action`, in the order their arguments have in generated code."""
+PROPENSITY: Final = "scores.propensity"
+
+
+class Kind(StrEnum):
+    """Type of a node. Timestamps and durations are integer milliseconds."""
+
+    BOOL = "bool"
+    INT = "int"
+    DOUBLE = "double"
+    STRING = "string"
+    TIMESTAMP = "timestamp"
+    DURATION = "duration"
+    LIST = "list"
+    OPAQUE = "opaque"
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """A strict operation: it has a value only where all its arguments have one.
+
+    `python` is its text with {0}, {1} for arguments. `checked`, where given, is the text that yields None
+    instead of failing. `array`, where given, is the text that means the same for NumPy arrays.
+    """
+
+    name: str
+    kind: Kind
+    python: str
+    checked: str = ""
+    array: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """A constant; durations and timestamps in milliseconds."""
+
+    value: bool | int | float | str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A prepared object, such as a compiled pattern, that generated code takes by name."""
+
+    value: object
+    kind: Kind = Kind.OPAQUE
+
+
+@dataclass(frozen=True, slots=True)
+class InputRead:
+    """An input of the frame, None where missing."""
+
+    index: int
+    input: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnRead:
+    """A field of the action; never missing."""
+
+    column: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class PropensityRead:
+    """The candidate's propensity, missing where not scored."""
+
+    kind: Kind = Kind.DOUBLE
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """The instant of the decision."""
+
+    kind: Kind = Kind.TIMESTAMP
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """`has(x)`; never unknown."""
+
+    term: InputRead | PropensityRead
+    kind: Kind = Kind.BOOL
+
+
+@dataclass(frozen=True, slots=True)
+class Junction:
+    """`&&` (every) or `||` of two or more terms; a deciding term decides whatever the others are."""
+
+    every: bool
+    terms: tuple[Node, ...]
+    kind: Kind = Kind.BOOL
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """`!x`."""
+
+    term: Node
+    kind: Kind = Kind.BOOL
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """`condition ? then : otherwise`; only the chosen side matters."""
+
+    condition: Node
+    then: Node
+    otherwise: Node
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """`item in options`; options are nodes, or the action's tags."""
+
+    item: Node
+    options: tuple[Node, ...] | ColumnRead
+    kind: Kind = Kind.BOOL
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """A strict operation on its arguments."""
+
+    operator: Operator
+    arguments: tuple[Node, ...]
+
+    @property
+    def kind(self) -> Kind:
+        """Type of the result."""
+        return self.operator.kind
+
+
+Leaf = Literal | Bound | InputRead | ColumnRead | PropensityRead | Now
+Node = Leaf | Present | Junction | Not | Choice | Member | Apply
+
+
+def children(node: Node) -> tuple[Node, ...]:
+    """The nodes directly below."""
+    match node:
+        case Present(term) | Not(term):
+            return (term,)
+        case Junction(_, terms):
+            return terms
+        case Choice(condition, then, otherwise):
+            return condition, then, otherwise
+        case Member(item, options):
+            return (item, *(options if isinstance(options, tuple) else (options,)))
+        case Apply(_, arguments):
+            return arguments
+        case _:
+            return ()
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """The node and all below it."""
+    yield node
+    for child in children(node):
+        yield from walk(child)
+
+
+def depth(node: Node) -> int:
+    """Levels of a node and what is below it."""
+    return 1 + max((depth(child) for child in children(node)), default=0)
+
+
+def reads(node: Node) -> tuple[str, ...]:
+    """Names of the inputs a condition reads, sorted, with scores.propensity where it does."""
+    names = {n.input for n in walk(node) if isinstance(n, InputRead)}
+    if reads_propensity(node):
+        names.add(PROPENSITY)
+    return tuple(sorted(names))
+
+
+def input_mask(node: Node) -> int:
+    """Bits of the frame's inputs the node reads."""
+    mask = 0
+    for n in walk(node):
+        if isinstance(n, InputRead):
+            mask |= 1 << n.index
+    return mask
+
+
+def columns(node: Node) -> tuple[str, ...]:
+    """Fields of the action the node reads, in the order of COLUMNS."""
+    used = {n.column for n in walk(node) if isinstance(n, ColumnRead)}
+    return tuple(c for c in COLUMNS if c in used)
+
+
+def reads_propensity(node: Node) -> bool:
+    """Whether the node depends on the candidate's propensity."""
+    return any(isinstance(n, PropensityRead) for n in walk(node))
+
+
+def reads_frame(node: Node) -> bool:
+    """Whether the node depends on the customer, the request or the clock."""
+    return any(isinstance(n, (InputRead, Now)) for n in walk(node))
+
+
+def is_action_level(node: Node) -> bool:
+    """Whether the truth may differ between actions."""
+    return any(isinstance(n, (ColumnRead, PropensityRead)) for n in walk(node))
+
+
+def is_total(node: Apply) -> bool:
+    """Whether an operation always has a value where its arguments have one."""
+    if not node.operator.checked:
+        return True
+    return node.operator.name in _BOUNDED and magnitude(node) <= INT_MAX
+
+
+def may_fail(node: Node) -> bool:
+    """Whether computing the node can fail although nothing is missing."""
+    return any(isinstance(n, Apply) and not is_total(n) for n in walk(node))
+
+
+_BOUNDED: Final = frozenset(
+    {"add_int", "subtract_int", "multiply_int", "negate_int", "divide_int", "remainder_int"}
+)
+
+
+def magnitude(node: Node) -> int:
+    """A bound of the absolute value of an int node; above INT_MAX where it may overflow or fail."""
+    match node:
+        case Literal(bool() | int() as value):
+            return abs(value)
+        case InputRead(_, name, _):  # stored as float32, so exact whole numbers only
+            return _FEATURE_BOUND if name.startswith("features.") else -INT_MIN
+        case Choice(_, then, otherwise):
+            return max(magnitude(then), magnitude(otherwise))
+        case Apply(operator, arguments):
+            return _applied_magnitude(operator.name, arguments)
+        case _:
+            return -INT_MIN
+
+
+def _applied_magnitude(name: str, arguments: tuple[Node, ...]) -> int:
+    parts = [magnitude(a) for a in arguments]
+    match name:
+        case "add_int" | "subtract_int":
+            return sum(parts)
+        case "multiply_int":
+            return parts[0] * parts[1]
+        case "negate_int":
+            return parts[0]
+        case "divide_int" | "remainder_int":
+            divisor = arguments[1]
+            return parts[0] if isinstance(divisor, Literal) and divisor.value else -INT_MIN
+        case "size":
+            return 1 << 31
+        case _ if name.startswith("get"):
+            return 1 << 54  # of a timestamp or duration in int64 milliseconds
+        case _:
+            return -INT_MIN
