@@ -134,7 +134,8 @@ def _whole(stored: float) -> int | None:
 
 
 def _finite(stored: float) -> float | None:
-    return stored if math.isfinite(stored) else None
+    """The shortest decimal that is stored so: 70.35, not 70.3499985, is what was written and is compared."""
+    return float(str(np.float32(stored))) if math.isfinite(stored) else None
 
 
 class FeatureSchema(_Strict):

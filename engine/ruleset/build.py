@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,8 +92,15 @@ def build_rulebook(
         after_scores=compile_program([c for c, s in zip(compiled, scored, strict=True) if s], actions),
         contact=tuple(_contact_policies(rules)),
         arbitration=Arbitration(arbitration.threshold, arbitration.max_per_group),
-        labels={k: v for located in rules.reason_catalogues for k, v in located.document.labels.items()},
+        labels=_labels(rules, actions),
     )
+
+
+def _labels(rules: RuleSet, actions: Iterable[Action]) -> dict[str, Mapping[str, str]]:
+    """Words for values: actions go by their names, authors' labels come before that."""
+    written = (located.document.labels for located in rules.reason_catalogues)
+    named: dict[str, Mapping[str, str]] = {action.id: action.name for action in actions}
+    return named | {value: texts for labels in written for value, texts in labels.items()}
 
 
 def _checked(sources: RuleSources, schema: FeatureSchema, model_reasons: Collection[str]) -> _Checked:

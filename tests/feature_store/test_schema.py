@@ -178,11 +178,20 @@ def test_whole_numbers_come_back_exactly(value: int) -> None:
 
 @given(st.floats(-3.4e38, 3.4e38))
 def test_doubles_are_rounded_once(value: float) -> None:
-    """A double is the nearest float32 from the moment it is encoded; storing it changes nothing more."""
+    """A double is the nearest float32 once encoded, and decodes to the shortest decimal stored so."""
     encoded = FEATURES["double"].encode(value)
 
+    decoded = FEATURES["double"].decode(np.float32(encoded))
     assert encoded == float(np.float32(value))
-    assert FEATURES["double"].decode(np.float32(encoded)) == encoded
+    assert isinstance(decoded, float)
+    assert FEATURES["double"].encode(decoded) == encoded
+
+
+def test_an_amount_reads_as_it_was_written() -> None:
+    """A price of 70.35 compares equal to 70.35, though float32 has no such number."""
+    stored = np.float32(FEATURES["double"].encode(70.35))
+
+    assert FEATURES["double"].decode(stored) == 70.35
 
 
 @pytest.mark.parametrize(
