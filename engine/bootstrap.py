@@ -16,25 +16,30 @@ from pydantic import ValidationError
 
 from engine.api.server import ApiServer, Servicers
 from engine.api.servicers import ConsentServicer, DecisionServicer, OutcomeServicer
+from engine.core.change import NumberRange
 from engine.core.rulebook import Rulebook
 from engine.core.snapshot import Snapshot, assemble
 from engine.decisionlog.errors import LogError
 from engine.decisionlog.flusher import Flusher
-from engine.decisionlog.ledger import ConsentLedger, consent_ledger, outcome_log
+from engine.decisionlog.ledger import ConsentLedger, consent_ledger, outcome_log, shadow_log
 from engine.decisionlog.log import DecisionLog
 from engine.domain import Versions
 from engine.errors import SetupInvalid
 from engine.models.errors import ModelRefused
+from engine.models.ranges import number_ranges
 from engine.models.scorer import build_scorer
 from engine.ruleset.archive import ArchivedSet, RuleArchive
-from engine.ruleset.build import build_rulebook
-from engine.ruleset.diagnostics import Diagnostic, RuleSetInvalid
+from engine.ruleset.build import build_rulebook, check
+from engine.ruleset.diagnostics import Diagnostic, RuleSetInvalid, errors
 from engine.ruleset.sources import RuleSources
+from engine.ruleset.versions import RuleVersions, VersionError
 from engine.service.consents import Consents
 from engine.service.decisions import Decisions
 from engine.service.explanations import Explanations
+from engine.service.following import RulesFollower
 from engine.service.live import LiveSnapshot
 from engine.service.outcomes import Outcomes
+from engine.service.shadowing import Shadow
 from engine.settings import Settings
 from feature_store.embedded import EmbeddedStore, open_embedded
 from feature_store.errors import StoreError
@@ -63,6 +68,7 @@ class Application:
     outcomes: Outcomes
     consents: Consents
     explanations: Explanations
+    shadow: Shadow
 
 
 def engine_version() -> str:
@@ -94,18 +100,61 @@ def load_settings(overrides: Mapping[str, object]) -> Settings:
 
 
 def load_snapshot(settings: Settings) -> Snapshot:
-    """The snapshot of what the files say now, kept in the archive. Raises SetupInvalid."""
+    """The snapshot to serve: of the active version, else of what the files say now, kept in the archive.
+
+    Raises SetupInvalid.
+    """
+    active = active_version(settings)
+    if active is not None:
+        if "rules" in settings.model_fields_set:
+            advice = "an active version comes first; publish and activate the folder to serve it"
+            _log.warning("rules.folder_not_served", folder=str(settings.rules), active=active, advice=advice)
+        return version_snapshot(settings, active)
     archived = read_files(settings)
     snapshot = compile_snapshot(archived, settings.registry)
-    archive = _archive(settings)
+    _keep(settings, archived, snapshot.versions.rules, snapshot.versions.feature_schema)
+    return snapshot
+
+
+def version_snapshot(settings: Settings, rules: str) -> Snapshot:
+    """The snapshot of a published version with today's schema and champions. Raises SetupInvalid.
+
+    The last few stay compiled, so that a switch to a version that was served or prepared takes no time.
+    """
     try:
-        archive.keep(archived, rules=snapshot.versions.rules, feature_schema=snapshot.versions.feature_schema)
+        sources = rule_versions(settings).sources(rules)
+        text = settings.feature_schema.read_text(encoding="utf-8")
+        schema = parse_schema(text, source=str(settings.feature_schema)).digest
+        models = tuple(sorted((name, resolve(settings.registry, name)) for name in MODELS))
+    except (VersionError, SchemaError, RegistryError) as error:
+        raise SetupInvalid(str(error)) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SetupInvalid(f"{settings.feature_schema}: cannot be read: {error}") from error
+    _keep(settings, ArchivedSet(sources, text), rules, schema)
+    return _past_snapshot(settings, rules, schema, models)
+
+
+def rule_versions(settings: Settings) -> RuleVersions:
+    """The published versions of the data directory."""
+    return RuleVersions(settings.data_dir / "rulesets")
+
+
+def active_version(settings: Settings) -> str | None:
+    """Content address of the version that serves; None where the rules folder does. Raises SetupInvalid."""
+    try:
+        return rule_versions(settings).pointers().current
+    except VersionError as error:
+        raise SetupInvalid(str(error)) from error
+
+
+def _keep(settings: Settings, archived: ArchivedSet, rules: str, feature_schema: str) -> None:
+    try:
+        _archive(settings).keep(archived, rules=rules, feature_schema=feature_schema)
     except OSError as error:
         raise SetupInvalid(
             f"{settings.data_dir}: the rule set cannot be archived: {error.strerror}; make room or choose "
             "another --data-dir"
         ) from error
-    return snapshot
 
 
 def read_files(settings: Settings) -> ArchivedSet:
@@ -158,12 +207,41 @@ def check_rules(settings: Settings) -> tuple[list[Diagnostic], Rulebook | None]:
         raise SetupInvalid(str(error)) from error
 
 
+def analyse_rules(
+    settings: Settings, *, as_of_ms: int | None = None
+) -> tuple[list[Diagnostic], Rulebook | None]:
+    """Every error, warning and note of the rule set as it stands; the compiled set where there is no error.
+
+    Raises SetupInvalid where schema or models, which rules refer to, cannot be read.
+    """
+    try:
+        sources = RuleSources.from_directory(settings.rules)
+        text = settings.feature_schema.read_text(encoding="utf-8")
+        schema = parse_schema(text, source=str(settings.feature_schema))
+        codes = model_reasons(settings.registry)
+        found = check(sources, schema, model_reasons=codes, as_of_ms=as_of_ms)
+        return found, None if errors(found) else build_rulebook(sources, schema, model_reasons=codes)
+    except RuleSetInvalid as error:
+        return list(error.diagnostics), None
+    except (SchemaError, RegistryError, OSError) as error:
+        raise SetupInvalid(str(error)) from error
+
+
 def model_reasons(registry: Path, models: Mapping[str, int] | None = None) -> frozenset[str]:
     """Reason codes that the champions, or past model versions, may give. Raises RegistryError."""
     numbers = {name: resolve(registry, name) for name in MODELS} if models is None else models
     manifests = [open_version(registry, name, number).manifest for name, number in numbers.items()]
     concepts = [concept for manifest in manifests for concept in manifest.concepts]
     return frozenset(code for c in concepts for code in (c.reason_raises, c.reason_lowers) if code)
+
+
+def _ranges(registry: Path, models: Mapping[str, int]) -> Mapping[str, NumberRange]:
+    """The references of model versions; none where they cannot be read, which what-if can do without."""
+    try:
+        return number_ranges(registry, models)
+    except (RegistryError, ValueError, KeyError) as error:
+        _log.warning("models.ranges_unreadable", cause=str(error))
+        return {}
 
 
 def _archive(settings: Settings) -> RuleArchive:
@@ -207,6 +285,7 @@ def open_application(settings: Settings) -> Iterator[Application]:
             raise SetupInvalid(str(error)) from error
         if settings.fsync_interval_ms:
             stack.enter_context(Flusher([log, outcomes], interval_ms=settings.fsync_interval_ms))
+        shadow = Shadow(shadow_log(settings.data_dir / "shadow"))
         yield Application(
             settings=settings,
             live=live,
@@ -219,11 +298,28 @@ def open_application(settings: Settings) -> Iterator[Application]:
                 log=log,
                 clock=wall_clock_ms,
                 request_id_ttl_ms=settings.request_id_ttl_s * 1000,
+                decided=shadow.offer,
             ),
             outcomes=Outcomes(live=live, store=store, decisions=log, log=outcomes, clock=wall_clock_ms),
             consents=Consents(live=live, store=store, ledger=ledger, clock=wall_clock_ms),
-            explanations=Explanations(live=live, log=log, snapshot_of=partial(past_snapshot, settings)),
+            explanations=Explanations(
+                live=live,
+                log=log,
+                snapshot_of=partial(past_snapshot, settings),
+                sources_of=_archive(settings).sources,
+                ranges_of=partial(_ranges, settings.registry),
+            ),
+            shadow=shadow,
         )
+
+
+def watch_rules(application: Application) -> RulesFollower:
+    """What makes a server follow `arbiter rules activate`, as a `with` block."""
+    settings = application.settings
+    prepare = partial(version_snapshot, settings)
+    return RulesFollower(
+        versions=rule_versions(settings), live=application.live, shadow=application.shadow, prepare=prepare
+    )
 
 
 def build_server(application: Application, *, reuse_port: bool) -> ApiServer:

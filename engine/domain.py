@@ -15,6 +15,8 @@ Texts = Mapping[str, str]
 """Language tag to text."""
 
 ContextScalar = bool | int | float | str
+ContextValue = ContextScalar | tuple[ContextScalar, ...] | dict[str, float]
+"""A fact of the moment: one value, a list of values of one type, or numbers by name."""
 """A context value; instants are integer milliseconds."""
 
 
@@ -41,6 +43,7 @@ class Effect(StrEnum):
     DENY = "deny"  # removes unless the condition is false
     LEVER = "lever"  # adds a share to priority where true
     WEIGHT = "weight"  # multiplies the context weight where true
+    VALUE = "value"  # takes the place of the action's value where true; several add up
 
 
 class Stage(StrEnum):
@@ -240,7 +243,7 @@ class DecisionRequest:
     customer_id: str
     channel: str
     placement: str = ""
-    context: Mapping[str, ContextScalar] = field(default_factory=dict)
+    context: Mapping[str, ContextValue] = field(default_factory=dict)
     limit: int = 3
     filter: ActionFilter = field(default_factory=ActionFilter)
     language: str = "en"

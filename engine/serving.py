@@ -19,7 +19,7 @@ from types import FrameType
 import structlog
 
 from engine import logs
-from engine.bootstrap import build_server, open_application
+from engine.bootstrap import build_server, open_application, watch_rules
 from engine.errors import SetupInvalid
 from engine.settings import Settings
 
@@ -43,7 +43,7 @@ def serve_one(settings: Settings, *, reuse_port: bool) -> None:
     """Serves in this process until SIGTERM or SIGINT, then drains."""
     awaited = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
     signal.pthread_sigmask(signal.SIG_BLOCK, awaited)  # for all threads: only `sigwait` below takes them
-    with open_application(settings) as application:
+    with open_application(settings) as application, watch_rules(application):
         server = build_server(application, reuse_port=reuse_port)
         gc.collect()
         gc.freeze()

@@ -8,7 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from engine._pb.arbiter.v1 import consent_service_pb2, decision_service_pb2, outcome_service_pb2, types_pb2
 from engine.core.rulebook import InputType
-from engine.domain import ActionFilter, ContextScalar, Detail
+from engine.domain import ActionFilter, ContextValue, Detail
 from engine.errors import Violation
 from engine.service.consents import ConsentSubmission
 from engine.service.outcomes import OutcomeReport
@@ -39,6 +39,11 @@ _CONTEXT_TYPES: Mapping[str, InputType] = {
     "double_value": InputType.DOUBLE,
     "int_value": InputType.INT,
     "bool_value": InputType.BOOL,
+}
+_CONTEXT_LISTS: Mapping[str, InputType] = {
+    "string_list": InputType.STRING_LIST,
+    "int_list": InputType.INT_LIST,
+    "double_list": InputType.DOUBLE_LIST,
 }
 
 
@@ -71,12 +76,16 @@ def decision_query(request: decision_service_pb2.DecideRequest) -> DecisionQuery
 
 def _context(
     given: Mapping[str, types_pb2.ContextValue], violations: list[Violation]
-) -> dict[str, tuple[InputType, ContextScalar]]:
-    context: dict[str, tuple[InputType, ContextScalar]] = {}
+) -> dict[str, tuple[InputType, ContextValue]]:
+    context: dict[str, tuple[InputType, ContextValue]] = {}
     for name, value in given.items():
         kind = value.WhichOneof("kind")
         if kind == "timestamp_value":
             context[name] = (InputType.TIMESTAMP, to_ms(value.timestamp_value))
+        elif kind == "string_list" or kind == "int_list" or kind == "double_list":
+            context[name] = (_CONTEXT_LISTS[kind], tuple(getattr(value, kind).values))
+        elif kind == "double_map":
+            context[name] = (InputType.DOUBLE_MAP, dict(value.double_map.values))
         elif kind is not None:
             context[name] = (_CONTEXT_TYPES[kind], getattr(value, kind))
         elif not any(v.field == "context" for v in violations):

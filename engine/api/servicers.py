@@ -15,6 +15,7 @@ from engine._pb.arbiter.v1 import (
     outcome_service_pb2_grpc,
 )
 from engine.api import reading, writing
+from engine.api.explaining import action_explanation
 from engine.api.status import status_of
 from engine.errors import ArbiterError, RequestInvalid, Violation
 from engine.service.consents import Consents
@@ -79,13 +80,17 @@ class DecisionServicer(decision_service_pb2_grpc.DecisionServiceServicer):
         found = self._explanations.explain(
             request.decision_id, action_id=request.action_id, language=request.language
         )
-        return writing.explain_response(
+        response = writing.explain_response(
             found.record,
             found.snapshot,
             found.inputs,
             action_id=request.action_id,
             language=found.language,
         )
+        response.reproduced = found.reproduced
+        for account in found.accounts:
+            response.explanations.append(action_explanation(account, found.snapshot, found.language))
+        return response
 
 
 def _check_batch(items: Sequence[decision_service_pb2.DecideBatchItem]) -> None:

@@ -138,7 +138,7 @@ def _ranked(
     message = decision_service_pb2.RankedAction(
         action_id=ranked.action_id,
         rank=ranked.rank,
-        priority=_priority(ranked.priority, rulebook.currency),
+        priority=priority_message(ranked.priority, rulebook.currency),
         reasons=speaker.reasons(ranked.reasons),
     )
     message.treatment.treatment_id = ranked.treatment_id
@@ -164,7 +164,14 @@ def _treatment(treatment: Treatment, language: str) -> decision_service_pb2.Trea
     )
 
 
-def _priority(priority: Priority, currency: str) -> decision_service_pb2.Priority:
+def stage_message(stage: Stage) -> types_pb2.Stage.ValueType:
+    """The step that removed a candidate."""
+    value: types_pb2.Stage.ValueType = _STAGES[stage]
+    return value
+
+
+def priority_message(priority: Priority, currency: str) -> decision_service_pb2.Priority:
+    """What an action is ordered by."""
     return decision_service_pb2.Priority(
         priority=priority.priority,
         propensity=priority.propensity,
@@ -186,7 +193,7 @@ def _suppressed(
         action_id=fate.action_id, stage=_STAGES[fate.stage], reasons=speaker.reasons(fate.reasons)
     )
     if currency and fate.priority is not None:
-        message.priority.CopyFrom(_priority(fate.priority, currency))
+        message.priority.CopyFrom(priority_message(fate.priority, currency))
     return message
 
 

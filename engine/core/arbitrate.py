@@ -36,7 +36,7 @@ def _priority(i: int, catalogue: Catalogue, scored: float, pulls: Pulls) -> Prio
     by_model = scored == scored
     propensity = scored if by_model else action.prior
     weight = action.weight * pulls.factors.get(i, 1.0)
-    value = action.value - action.cost
+    value = pulls.values.get(i, action.value) - action.cost
     levers = tuple(pulls.levers.get(i, ()))
     boost = max(0.0, 1.0 + sum(lever.share for lever in levers)) if levers else 1.0
     return Priority(

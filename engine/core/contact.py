@@ -61,6 +61,29 @@ def _forbidden(
     return _over_limit(policy, scope, actions, counted, channel)
 
 
+def counted(
+    policy: ContactPolicy,
+    action: Action,
+    *,
+    actions: Sequence[Action],
+    events: Sequence[ContactEvent],
+    channel: str,
+    now_ms: int,
+) -> tuple[ContactEvent, ...]:
+    """The events that count against an action under a policy now, oldest first.
+
+    The policy forbids an action in its scope exactly where there are at least `policy.limit` of them.
+    """
+    within = [e for e in events if e.outcome in policy.counts and e.at_ms > now_ms - policy.window_ms]
+    if policy.kind is ContactKind.EXCLUSION:
+        members = {actions[i].id for i in np.flatnonzero(policy.scope).tolist()} - {action.id}
+        found = [e for e in within if e.action_id in members]
+    else:
+        key_of, key = _EVENT_KEY[policy.per], _action_key(policy.per, action, channel)
+        found = [e for e in within if key_of(e) == key]
+    return tuple(sorted(found, key=lambda e: e.at_ms))
+
+
 def _over_limit(
     policy: ContactPolicy,
     scope: Sequence[int],

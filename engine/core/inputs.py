@@ -124,6 +124,11 @@ def gather(
     return Inputs(Frame(values, missing, now_ms), vector, causes, degraded_by, profiled)
 
 
+def current_vector(schema: FeatureSchema, state: CustomerState, *, now_ms: int) -> Vector:
+    """What models read of a customer now, float32 of shape (features,): for scoring many in one run."""
+    return _current_features(schema, state, now_ms)[0]
+
+
 def _current_features(
     schema: FeatureSchema, state: CustomerState, now_ms: int
 ) -> tuple[Vector, tuple[int, ...], list[str]]:

@@ -15,6 +15,7 @@ from engine.core import arbitrate, consent, contact, explain, policy, reasons
 from engine.core.account import Account
 from engine.core.inputs import Inputs, describe, gather
 from engine.core.policy import Pulls
+from engine.core.rulebook import Mask
 from engine.core.scoring import ScoringError
 from engine.core.snapshot import Snapshot
 from engine.domain import (
@@ -52,25 +53,65 @@ class _Work:
     shadow_rules: list[str] = field(default_factory=list)
     churn_wanted: bool = False
     churn: float | None = None
+    with_model_reasons: bool = True
+    with_rule_reasons: bool = True
 
 
-def decide(snapshot: Snapshot, request: DecisionRequest, state: CustomerState, *, now_ms: int) -> Decision:
+@dataclass(frozen=True, slots=True, eq=False)
+class Examination:
+    """What the rules said in one decision: their inputs, and each stage's verdict over all actions.
+
+    `judged` holds, for each verdict, the actions that were still in when its rules were applied.
+    """
+
+    inputs: Inputs
+    verdicts: tuple[policy.Verdict, policy.Verdict]
+    judged: tuple[Mask, Mask]
+
+
+def decide(
+    snapshot: Snapshot,
+    request: DecisionRequest,
+    state: CustomerState,
+    *,
+    now_ms: int,
+    with_model_reasons: bool = True,
+    with_rule_reasons: bool = True,
+) -> Decision:
     """The next best actions for one customer, with the fate of every catalogue action.
 
     `request` must be valid for the snapshot's vocabulary. Never raises for missing data or failing
-    models: the answer says what it had to do without.
+    models: the answer says what it had to do without. `with_model_reasons=False` leaves out the reasons
+    models give, which are most of the work; `with_rule_reasons=False` those rules give, missing inputs and
+    shadow rules. Ranks, priorities and fates are the same, which is what comparing many decisions needs.
     """
     work = _begin(snapshot, request, state, now_ms)
-    _filter(work)
-    _gate(work)
-    before = _apply(work, snapshot.before_scores)
-    _score(work)
-    after = _apply(work, snapshot.after_scores)
+    work.with_model_reasons, work.with_rule_reasons = with_model_reasons, with_rule_reasons
+    verdicts = _judge(work).verdicts
     _limit_contacts(work)
     candidates = work.account.candidates().tolist()
-    for verdict in (before, after):
-        policy.grounds(verdict, candidates, work.pulls)
+    for verdict in verdicts:
+        policy.grounds(verdict, candidates, work.pulls, told=with_rule_reasons)
     return _answer(work, candidates)
+
+
+def examine(
+    snapshot: Snapshot, request: DecisionRequest, state: CustomerState, *, now_ms: int
+) -> Examination:
+    """Applies the rules as `decide` does and returns what they said; for explanations."""
+    return _judge(_begin(snapshot, request, state, now_ms))
+
+
+def _judge(work: _Work) -> Examination:
+    """From the catalogue to the candidates that the rules leave."""
+    _filter(work)
+    _gate(work)
+    passed_gate = work.account.alive.copy()
+    before = _apply(work, work.snapshot.before_scores)
+    _score(work)
+    passed_before = work.account.alive.copy()
+    after = _apply(work, work.snapshot.after_scores)
+    return Examination(work.inputs, (before, after), (passed_gate, passed_before))
 
 
 def inputs_seen(
@@ -148,6 +189,9 @@ def _gate(work: _Work) -> None:
 def _apply(work: _Work, stage: policy.PolicyStage) -> policy.Verdict:
     """Runs the rules of one stage over the candidates."""
     verdict = policy.evaluate(stage, work.inputs)
+    if not work.with_rule_reasons:
+        policy.remove_untold(verdict, work.account)
+        return verdict
     work.unusable.update(policy.unusable(verdict, work.account.alive))
     work.shadow_rules.extend(policy.remove(verdict, work.account))
     return verdict
@@ -260,6 +304,8 @@ def _churn_risk(work: _Work) -> ChurnRisk | None:
 
 def _explained(work: _Work, model: str, index: int) -> tuple[Reason, ...]:
     """Model reasons of the churn score or of one action's propensity; without them if they fail."""
+    if not work.with_model_reasons:
+        return ()
     scorer, vector = work.snapshot.scorer, work.inputs.vector
     try:
         found = scorer.explain_churn(vector) if index < 0 else scorer.explain_propensity(vector, index)

@@ -7,7 +7,7 @@ denies, a lever does not pull, and the reason names the input.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -53,17 +53,19 @@ class PolicyStage:
     enforced: Mask  # not shadow
     has_shadow: bool
     class_order: tuple[int, ...]  # place of each rule's class among the classes
+    class_orders: npt.NDArray[np.int8]  # the same, (rules, 1)
     valid_from_ms: npt.NDArray[np.int64]
     valid_to_ms: npt.NDArray[np.int64]
 
 
 @dataclass(slots=True)
 class Pulls:
-    """What rules did to the priority of each action still in: (rule, share) and (rule, factor)."""
+    """What rules did to the priority of each action still in: levers, a factor, and the value they set."""
 
     levers: dict[int, list[Lever]]
     factors: dict[int, float]
     reasons: dict[int, list[Reason]]
+    values: dict[int, float] = field(default_factory=dict)
 
 
 def prepare(program: PolicyProgram, rulebook: Rulebook) -> PolicyStage:
@@ -74,6 +76,7 @@ def prepare(program: PolicyProgram, rulebook: Rulebook) -> PolicyStage:
     limits = np.iinfo(np.int64)
     starts = [limits.min if r.valid_from_ms is None else r.valid_from_ms for r in rules]
     ends = [limits.max if r.valid_to_ms is None else r.valid_to_ms for r in rules]
+    class_order = tuple(_ORDER.index(r.policy_class) if r.policy_class else 0 for r in rules)
     return PolicyStage(
         program=program,
         rules=rules,
@@ -85,7 +88,8 @@ def prepare(program: PolicyProgram, rulebook: Rulebook) -> PolicyStage:
         speaks=_column([r.effect is not Effect.DENY and not r.shadow for r in rules]),
         enforced=_column([not r.shadow for r in rules]),
         has_shadow=any(r.shadow for r in rules),
-        class_order=tuple(_ORDER.index(r.policy_class) if r.policy_class else 0 for r in rules),
+        class_order=class_order,
+        class_orders=np.array(class_order, dtype=np.int8).reshape(len(rules), 1),
         valid_from_ms=np.array(starts, dtype=np.int64),
         valid_to_ms=np.array(ends, dtype=np.int64),
     )
@@ -149,6 +153,17 @@ def remove(verdict: Verdict, account: Account) -> list[str]:
     return [stage.rules[row].id for row in np.flatnonzero(shadowed).tolist()]
 
 
+def remove_untold(verdict: Verdict, account: Account) -> None:
+    """Removes what `remove` would, at the same stages, without saying why."""
+    stage = verdict.stage
+    fails = verdict.removals(account.alive)
+    enforced = fails & stage.enforced if stage.has_shadow else fails
+    orders = np.where(enforced, stage.class_orders, len(_ORDER)).min(axis=0, initial=len(_ORDER)).tolist()
+    for action, order in enumerate(orders):
+        if order < len(_ORDER):
+            account.remove(action, _STAGES[_ORDER[order]], ())
+
+
 def _told(told: dict[tuple[int, int], Reason], verdict: Verdict, row: int, action: int) -> Reason:
     """The reason of removal, made once for a rule and truth within a decision."""
     truth = int(verdict.truths[row, action])
@@ -199,14 +214,19 @@ def _rule_reason(verdict: Verdict, row: int, code: str) -> Reason:
     return Reason(code, ReasonSource.RULE, stage.rules[row].id, values=values)
 
 
-def grounds(verdict: Verdict, candidates: Sequence[int], into: Pulls) -> None:
-    """Adds what speaks for the candidates still in: allows that held, levers and weights that pulled."""
+def grounds(verdict: Verdict, candidates: Sequence[int], into: Pulls, *, told: bool = True) -> None:
+    """Adds what speaks for the candidates still in: allows that held, levers and weights that pulled.
+
+    With `told` False only what changes priorities, without reasons.
+    """
     stage = verdict.stage
     if not candidates:
         return
     alive = np.zeros(verdict.applies.shape[1], dtype=np.bool_)
     alive[candidates] = True
     held = (verdict.truths == TRUE) & verdict.applies & stage.speaks & alive
+    if not told:
+        held &= ~stage.is_allow
     made: dict[int, Reason] = {}
     for row, action in zip(*map(np.ndarray.tolist, held.nonzero()), strict=True):
         rule = stage.rules[row]
@@ -214,7 +234,9 @@ def grounds(verdict: Verdict, candidates: Sequence[int], into: Pulls) -> None:
             into.levers.setdefault(action, []).append(Lever(rule.id, rule.amount))
         elif rule.effect is Effect.WEIGHT:
             into.factors[action] = into.factors.get(action, 1.0) * rule.amount
-        if rule.reason:
+        elif rule.effect is Effect.VALUE:
+            into.values[action] = into.values.get(action, 0.0) + rule.amount
+        if told and rule.reason:
             reason = made.get(row) or made.setdefault(row, _rule_reason(verdict, row, rule.reason))
             into.reasons.setdefault(action, []).append(reason)
 

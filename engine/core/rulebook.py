@@ -25,13 +25,17 @@ Mask = npt.NDArray[np.bool_]
 
 
 class InputType(StrEnum):
-    """Type of an input. Timestamps travel as integer milliseconds."""
+    """Type of an input. Timestamps travel as integer milliseconds, lists as tuples, maps as mappings."""
 
     BOOL = "bool"
     INT = "int"
     DOUBLE = "double"
     STRING = "string"
     TIMESTAMP = "timestamp"
+    STRING_LIST = "list<string>"
+    INT_LIST = "list<int>"
+    DOUBLE_LIST = "list<double>"
+    DOUBLE_MAP = "map<string,double>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ class PolicyRule:
     id: str
     policy_class: PolicyClass | None  # None for levers and weights
     effect: Effect
-    amount: float  # lever share or weight factor; 0 for allow and deny
+    amount: float  # lever share, weight factor or value; 0 for allow and deny
     reason: str  # code given when the rule holds: why allowed, denied or levered; "" for an allow without
     otherwise: str  # allow only: code of removal when the condition is false; "" for other effects
     condition: str

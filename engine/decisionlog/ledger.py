@@ -30,6 +30,8 @@ from engine.decisionlog.segment import sequential_id
 from feature_store.state import ConsentRecord, OutcomeType
 
 ENTRY_FORMAT: Final = 1
+_SHADOW_FSYNC_MS: Final = 1000
+"""Not 0: nothing waits for the shadow's entries to be on the platter, which closing the log sees to."""
 _MAX_LEDGER_SEGMENT: Final = (1 << 23) - 1
 """So that a position, segment and offset together, fits a signed 64-bit integer."""
 
@@ -52,6 +54,19 @@ class OutcomeEntry:
     action_id: str
     type: OutcomeType
     at_ms: int
+    received_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowEntry:
+    """One decision that a shadow version of the rules would have answered otherwise; actions best first."""
+
+    decision_id: str
+    customer_id: str
+    rules: str
+    shadow: str
+    returned: tuple[str, ...]
+    shadow_returned: tuple[str, ...]
     received_at_ms: int
 
 
@@ -129,6 +144,7 @@ class Ledger(Generic[Entry]):
 
 ConsentLedger = Ledger[ConsentEntry]
 OutcomeLog = Ledger[OutcomeEntry]
+ShadowLog = Ledger[ShadowEntry]
 
 
 def consent_ledger(
@@ -146,6 +162,11 @@ def outcome_log(
 ) -> OutcomeLog:
     """The log of outcomes; synced like decisions, by a `Flusher` at `fsync_interval_ms`."""
     return Ledger(_journal(directory, fsync_interval_ms, max_segment_bytes), OutcomeEntry)
+
+
+def shadow_log(directory: Path, *, max_segment_bytes: int = MAX_SEGMENT_BYTES) -> ShadowLog:
+    """The log of what a shadow version would have answered; a power cut may lose its end."""
+    return Ledger(_journal(directory, _SHADOW_FSYNC_MS, max_segment_bytes), ShadowEntry)
 
 
 def _journal(directory: Path, fsync_interval_ms: int, max_segment_bytes: int) -> Journal:

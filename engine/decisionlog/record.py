@@ -66,8 +66,7 @@ class _Format(msgspec.Struct):
 
 def encode_record(record: DecisionRecord) -> bytes:
     """The record as logged. Raises ValueError where decision or context hold NaN or an infinity."""
-    context = [value for value in record.request.context.values() if isinstance(value, float)]
-    _require_finite(_numbers(record.decision) + context)
+    _require_finite(_numbers(record.decision) + _context_numbers(record.request))
     return encode_payload(record, format=RECORD_FORMAT)
 
 
@@ -105,6 +104,16 @@ def encode_payload(value: object, *, format: int) -> bytes:
 
 def _format_prefix(format: int) -> bytes:
     return b'{"format":%d,' % format
+
+
+def _context_numbers(request: DecisionRequest) -> list[float]:
+    values: list[object] = []
+    for value in request.context.values():
+        if isinstance(value, (tuple, dict)):
+            values += value.values() if isinstance(value, dict) else value
+        else:
+            values.append(value)
+    return [value for value in values if isinstance(value, float)]
 
 
 def _require_finite(numbers: list[float]) -> None:

@@ -1,7 +1,8 @@
 """The demo company: IBM's Telco customers, with consents, contacts, signals and identities from a seed.
 
 The customers and their contracts are real data. What the data does not have is made here from a fixed
-seed, the same for everybody: who consented to what, who was contacted, which signals stand.
+seed, the same for everybody: who consented to what, who was contacted, what happened and so which signals
+stand.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import hashlib
 import json
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -19,8 +19,14 @@ from engine.bootstrap import wall_clock_ms
 from engine.decisionlog.errors import LogError
 from engine.decisionlog.ledger import ConsentEntry, consent_ledger
 from engine.demo.cast import CAST, TOLD_APART
+from engine.demo.happenings import events_of
 from engine.errors import SetupInvalid
+from engine.ruleset.diagnostics import RuleSetInvalid
+from engine.ruleset.sources import RuleSources
 from engine.settings import Settings
+from engine.signals.compile import signal_patterns
+from engine.signals.errors import SignalError
+from engine.signals.evaluator import SignalEvaluator
 from feature_store.embedded import EmbeddedStore, open_embedded
 from feature_store.errors import FeatureStoreError
 from feature_store.loading import load_customers
@@ -66,11 +72,11 @@ def load_company(settings: Settings) -> None:
         try:
             count = store.put_customers(customers)
             if loaded_ms is None:
-                _make_up(store, settings.data_dir, customers, schema, now_ms)
+                _make_up(store, settings, customers, schema, now_ms)
         finally:
             store.close()
         marker.write_text(json.dumps({"loaded_at_ms": now_ms, "seed": SEED}))
-    except (FeatureStoreError, LogError, OSError) as error:
+    except (FeatureStoreError, LogError, RuleSetInvalid, SignalError, OSError) as error:
         raise SetupInvalid(f"the demo company cannot be loaded: {error}") from error
     _log.info("demo.loaded", customers=count, data_dir=str(settings.data_dir), seed=SEED)
 
@@ -83,11 +89,11 @@ def _loaded_at(marker: Path) -> int | None:
 
 
 def _make_up(
-    store: EmbeddedStore, data_dir: Path, customers: Customers, schema: FeatureSchema, now_ms: int
+    store: EmbeddedStore, settings: Settings, customers: Customers, schema: FeatureSchema, now_ms: int
 ) -> None:
     """Everything about the customers that the data does not have."""
     consents = [(name, record) for name, _ in customers for record in consents_of(name, now_ms)]
-    with consent_ledger(data_dir / "consents", fsync_interval_ms=1000) as ledger:
+    with consent_ledger(settings.data_dir / "consents", fsync_interval_ms=1000) as ledger:
         for name, record in consents:
             ledger.append(
                 ConsentEntry(customer_id=name, consent=record, received_at_ms=record.recorded_at_ms)
@@ -95,10 +101,9 @@ def _make_up(
         ledger.flush()
     store.put_consents(consents)
     store.link((identity, name) for name, _ in customers for identity in identities_of(name))
-    for name, vector in customers:
-        signals = list(_signals(name, vector, schema, now_ms))
-        if signals:
-            store.put_signals(name, signals)
+    for name, signals in _signals(settings.rules, customers, schema, now_ms):
+        store.put_signals(name, signals)
+    for name, _ in customers:
         for number, event in enumerate(_contacts(name, now_ms)):
             store.record_contact(name, event, key=f"demo-{number}")
 
@@ -148,28 +153,20 @@ def identities_of(customer_id: str) -> list[Identity]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class _SignalRule:
-    """A signal stands where a behavioural count reaches a number."""
-
-    feature: str
-    at_least: float
-    signal: str
-
-
-_SIGNALS = (
-    _SignalRule("failed_payments_90d", 3, "payment_trouble"),
-    _SignalRule("support_calls_30d", 4, "complaint_open"),
-    _SignalRule("cancel_page_visits_7d", 3, "cancel_intent"),
-)
-
-
-def _signals(customer_id: str, vector: FeatureVector, schema: FeatureSchema, now_ms: int) -> Iterator[Signal]:
-    if customer_id in CAST:
-        return
-    for rule in _SIGNALS:
-        if vector.values[schema.index[rule.feature]] >= rule.at_least:
-            yield Signal(rule.signal, True, now_ms - DAY_MS, now_ms + 30 * DAY_MS)
+def _signals(
+    rules: Path, customers: Customers, schema: FeatureSchema, now_ms: int
+) -> Iterator[tuple[str, list[Signal]]]:
+    """The signals that stand, of every customer to whom something happened; the cast's days were quiet."""
+    happened = [
+        (name, events_of(name, vector, schema, now_ms, dice=_dice(name, "events")))
+        for name, vector in customers
+        if name not in CAST
+    ]
+    eventful = [(name, events) for name, events in happened if events]
+    with SignalEvaluator(signal_patterns(RuleSources.from_directory(rules))) as evaluator:
+        found = evaluator.evaluate_many(eventful, now_ms)
+    for (name, _), signals in zip(eventful, found, strict=True):
+        yield name, [signal for signal in signals if signal.value]
 
 
 def _contacts(customer_id: str, now_ms: int) -> Iterator[ContactEvent]:

@@ -54,6 +54,15 @@ class ModelRows:
         row[self.feature_columns] = vector[self.vector_places]
         return row
 
+    def fill_many(self, vectors: Rows) -> Rows:
+        """The rows of many customers, shape (n, width). Raises ScoringError."""
+        if vectors.ndim != 2 or vectors.shape[1] != self.vector_size:
+            cause = f"the vectors have shape {vectors.shape}, the feature schema (n, {self.vector_size})"
+            raise ScoringError(self.model, cause)
+        rows: Rows = np.zeros((len(vectors), self.width), dtype=np.float32)
+        rows[:, self.feature_columns] = vectors[:, self.vector_places]
+        return rows
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChurnScoring:
@@ -102,6 +111,12 @@ class PropensityScoring:
         found: Floats = by_target[targets]
         return found
 
+    def of_targets(self, vectors: Rows) -> Floats:
+        """Probability of each target for many customers, shape (n, targets). Raises ScoringError."""
+        rows = self.rows.fill_many(vectors)[:, None, :] + self.templates[None, :, :]
+        flat = self.model.session.probability(np.ascontiguousarray(rows.reshape(-1, rows.shape[2])))
+        return flat.reshape(len(vectors), len(self.templates))
+
     def explain(self, vector: Vector, action: int) -> tuple[Contribution, ...]:
         """The concepts that drive one action's probability; empty where its target is not known."""
         target = int(self.target_of[action])
@@ -121,10 +136,13 @@ class OnnxScorer:
         churn: ChurnScoring | None,
         propensity: PropensityScoring | None,
         unscored: tuple[str, ...] = (),
+        actions: int = 0,
     ) -> None:
+        """`actions` is how many the catalogue has."""
         self._churn = churn
         self._propensity = propensity
         self._unscored = unscored
+        self._actions = actions
         loaded = [scoring.model.manifest for scoring in (churn, propensity) if scoring is not None]
         self._versions = MappingProxyType({manifest.name: manifest.version for manifest in loaded})
 
@@ -147,6 +165,26 @@ class OnnxScorer:
         if self._propensity is None:
             return np.full(len(actions), np.nan)
         return self._propensity.probabilities(vector, actions)
+
+    def churn_of_many(self, vectors: Rows) -> Floats | None:
+        """Probability of churn for float32 vectors (n, features), shape (n,); None without a churn model."""
+        if self._churn is None:
+            return None
+        return self._churn.model.session.probability(self._churn.rows.fill_many(vectors))
+
+    def targets_of_many(self, vectors: Rows) -> Floats:
+        """Probability of each target, shape (n, targets + 1); the last column, NaN, is for no target."""
+        known = (
+            np.empty((len(vectors), 0)) if self._propensity is None else self._propensity.of_targets(vectors)
+        )
+        return np.column_stack([known, np.full(len(vectors), np.nan)])
+
+    @property
+    def target_of(self) -> Places:
+        """The column of `targets_of_many` for each action of the catalogue; -1, the last, for none."""
+        if self._propensity is None:
+            return np.full(self._actions, _NO_TARGET, dtype=np.intp)
+        return self._propensity.target_of
 
     def explain_churn(self, vector: Vector) -> tuple[Contribution, ...]:
         """At most four concepts, strongest first."""
@@ -186,6 +224,7 @@ def build_scorer(
         churn=None if churn is None else _churn_scoring(churn, schema),
         propensity=None if propensity is None else _propensity_scoring(propensity, schema, actions),
         unscored=tuple(a.id for a in actions if a.target and a.target not in known),
+        actions=len(actions),
     )
 
 

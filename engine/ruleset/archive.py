@@ -9,6 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.ruleset.diagnostics import RuleSetInvalid
 from engine.ruleset.sources import RuleSources
 
 
@@ -51,10 +52,24 @@ class RuleArchive:
             document = json.loads(self._path(rules, feature_schema).read_text(encoding="utf-8"))
             sources = RuleSources.from_mapping(document["rules"])
             schema = str(document["feature_schema"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RuleSetInvalid):
             return None
         return ArchivedSet(sources, schema) if sources.digest == rules else None
 
+    def sources(self, rules: str) -> RuleSources | None:
+        """The files of a rule set, whatever schema it served with; None where they are not held intact."""
+        for path in sorted(self._folder.glob(f"{_digits(rules)}-*.json")):
+            try:
+                found = RuleSources.from_mapping(json.loads(path.read_text(encoding="utf-8"))["rules"])
+            except (OSError, ValueError, KeyError, TypeError, RuleSetInvalid):
+                continue
+            if found.digest == rules:
+                return found
+        return None
+
     def _path(self, rules: str, feature_schema: str) -> Path:
-        name = "-".join(digest.removeprefix("sha256:")[:32] for digest in (rules, feature_schema))
-        return self._folder / f"{name}.json"
+        return self._folder / f"{_digits(rules)}-{_digits(feature_schema)}.json"
+
+
+def _digits(digest: str) -> str:
+    return digest.removeprefix("sha256:")[:32]

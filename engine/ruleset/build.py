@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -22,17 +22,22 @@ from engine.core.rulebook import (
     Vocabulary,
 )
 from engine.domain import Action, Effect, ReasonText, Treatment
+from engine.ruleset.analysis import conditions, not_in_force, unused_names, whole_set
 from engine.ruleset.cel import ConditionLanguage
 from engine.ruleset.checks import check_names
 from engine.ruleset.compile import CompiledRule, compile_program
-from engine.ruleset.diagnostics import Diagnostic, RuleSetInvalid
+from engine.ruleset.definitions import Glossary, Use, glossary_of, located
+from engine.ruleset.diagnostics import Diagnostic, RuleSetInvalid, errors
 from engine.ruleset.documents import ActionEntry, ContactEntry, RuleEntry, Scope
 from engine.ruleset.expression import Node, reads
-from engine.ruleset.lowering import Problem
-from engine.ruleset.positions import locate
+from engine.ruleset.facts import Fact, gather
 from engine.ruleset.reading import read_documents
 from engine.ruleset.ruleset import RuleSet
+from engine.ruleset.signal_checks import check_signals
+from engine.ruleset.slowness import slow_conditions
 from engine.ruleset.sources import RuleSources
+from engine.ruleset.tableanalysis import overlaps, weaknesses
+from engine.ruleset.tablerules import Tables, read_tables
 from engine.ruleset.texts import check_texts
 from engine.ruleset.yamltree import Path, YamlDocument
 from feature_store.schema import FeatureSchema
@@ -47,20 +52,89 @@ class _Condition:
     entry: RuleEntry
     node: Node
     position: SourcePosition
+    amount: float  # lever share, weight factor or value
 
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
     rules: RuleSet
+    tables: Tables
     conditions: tuple[_Condition, ...]
     diagnostics: tuple[Diagnostic, ...]
+    typed: _Typed
+
+
+@dataclass(slots=True)
+class _Typed:
+    """The conditions that are right, what is wrong with the others, and the names they use."""
+
+    conditions: list[_Condition] = field(default_factory=list)
+    problems: list[Diagnostic] = field(default_factory=list)
+    glossary: Glossary | None = None
+    uses: set[Use] = field(default_factory=set)
+
+    @property
+    def languages(self) -> Mapping[str, ConditionLanguage]:
+        """What conditions may say, by file."""
+        return self.glossary.languages if self.glossary is not None else {}
 
 
 def check(
-    sources: RuleSources, schema: FeatureSchema, *, model_reasons: Collection[str] = ()
+    sources: RuleSources,
+    schema: FeatureSchema,
+    *,
+    model_reasons: Collection[str] = (),
+    as_of_ms: int | None = None,
 ) -> list[Diagnostic]:
-    """Everything that is wrong with a rule set, in order of place; empty where it can be built."""
-    return list(_checked(sources, schema, model_reasons).diagnostics)
+    """Everything that is wrong or odd about a rule set, in order of place; without errors it can be built.
+
+    `as_of_ms` asks about one instant instead of any: what is not in force then is noted and left out.
+    """
+    checked = _checked(sources, schema, model_reasons)
+    return sorted({*checked.diagnostics, *_analysed(checked, as_of_ms)})
+
+
+def _analysed(checked: _Checked, as_of_ms: int | None) -> Iterator[Diagnostic]:
+    """What the analysis says; of the whole set only where nothing of it is in error."""
+    facts = gather(checked.rules, list(_facts(checked)), as_of_ms)
+    for table in checked.tables.tables:
+        yield from weaknesses(table)
+    yield from conditions(facts)
+    if errors(checked.diagnostics):
+        return
+    yield from whole_set(facts)
+    yield from not_in_force(facts)
+    written = ((f.yaml, (*f.path, "when"), f.node) for f in facts.all if not f.of_table)
+    yield from slow_conditions(written, [_action(entry) for entry in checked.rules.actions])
+    if checked.typed.glossary is not None:
+        yield from unused_names(checked.typed.glossary.unused(checked.typed.uses))
+
+
+def _facts(checked: _Checked) -> Iterator[Fact]:
+    """Every rule that is right, and where it is written."""
+    rules = checked.rules
+    places: dict[int, tuple[YamlDocument, Path]] = {
+        id(entry): (pack.yaml, ("rules", i))
+        for pack in rules.policy_packs
+        for i, entry in enumerate(pack.document.rules)
+    }
+    rows: dict[int, tuple[YamlDocument, Path]] = {
+        id(made.entry): (made.source, ()) for made in checked.tables.rules
+    }
+    everywhere = places | rows
+    for found in checked.conditions:
+        yaml, path = everywhere[id(found.entry)]
+        position = found.position.line, found.position.column
+        yield Fact(
+            found.entry,
+            found.node,
+            found.amount,
+            yaml,
+            path,
+            position,
+            id(found.entry) in rows,
+            rules.domains,
+        )
 
 
 def build_rulebook(
@@ -71,14 +145,15 @@ def build_rulebook(
     Drafts are checked like every other rule and then left out. Raises RuleSetInvalid with all mistakes.
     """
     checked = _checked(sources, schema, model_reasons)
-    if checked.diagnostics:
-        raise RuleSetInvalid(checked.diagnostics)
+    if wrong := errors(checked.diagnostics):
+        raise RuleSetInvalid(wrong)
     rules = checked.rules
     assert rules.catalogue is not None  # else diagnosed
     assert rules.arbitration is not None
     actions = tuple(_action(entry) for entry in rules.actions)
     compiled = [_compiled(rules, c) for c in checked.conditions if c.entry.state != "draft"]
     scored = [any(name.startswith(_SCORES) for name in c.rule.reads) for c in compiled]
+    languages = checked.typed.languages
     arbitration = rules.arbitration.document
     return Rulebook(
         version=sources.digest,
@@ -88,8 +163,12 @@ def build_rulebook(
         reasons={r.code: ReasonText(r.code, r.agent, r.customer) for r in rules.reasons.values()},
         vocabulary=_vocabulary(rules),
         consent=_consent(rules),
-        before_scores=compile_program([c for c, s in zip(compiled, scored, strict=True) if not s], actions),
-        after_scores=compile_program([c for c, s in zip(compiled, scored, strict=True) if s], actions),
+        before_scores=compile_program(
+            [c for c, s in zip(compiled, scored, strict=True) if not s], actions, languages
+        ),
+        after_scores=compile_program(
+            [c for c, s in zip(compiled, scored, strict=True) if s], actions, languages
+        ),
         contact=tuple(_contact_policies(rules)),
         arbitration=Arbitration(arbitration.threshold, arbitration.max_per_group),
         labels=_labels(rules, actions),
@@ -106,45 +185,71 @@ def _labels(rules: RuleSet, actions: Iterable[Action]) -> dict[str, Mapping[str,
 def _checked(sources: RuleSources, schema: FeatureSchema, model_reasons: Collection[str]) -> _Checked:
     reading = read_documents(sources)
     rules = RuleSet.of(reading, schema, model_reasons)
-    conditions, problems = _conditions(rules)
-    known_reads = {c.entry.id: reads(c.node) for c in conditions}
-    found = {*reading.diagnostics, *problems, *check_names(rules), *check_texts(rules, known_reads)}
-    return _Checked(rules, conditions, tuple(sorted(found)))
+    tables = read_tables(rules)
+    rules = replace(rules, table_entries=tuple(rule.entry for rule in tables.rules))
+    typed = _typed(rules, tables)
+    known_reads = {c.entry.id: reads(c.node) for c in typed.conditions}
+    found = {*reading.diagnostics, *typed.problems, *check_names(rules), *check_texts(rules, known_reads)}
+    found |= set(check_signals(rules))
+    found |= {*tables.diagnostics, *(problem for table in tables.tables for problem in overlaps(table))}
+    return _Checked(rules, tables, tuple(typed.conditions), tuple(sorted(found)), typed)
 
 
-def _conditions(rules: RuleSet) -> tuple[tuple[_Condition, ...], list[Diagnostic]]:
+def _typed(rules: RuleSet, tables: Tables) -> _Typed:
     """All conditions typed; none where the inputs are not known because a file is wrong."""
+    typed = _Typed()
     if rules.vocabulary is None or rules.consent is None:
-        return (), []
-    language = ConditionLanguage(rules.inputs, rules.domains)
-    conditions: list[_Condition] = []
-    problems: list[Diagnostic] = []
+        return typed
+    glossary = typed.glossary = glossary_of(rules)
+    typed.problems += glossary.problems
     for pack in rules.policy_packs:
+        language = glossary.language(pack.yaml.file)
         for i, entry in enumerate(pack.document.rules):
-            node, found = language.check(entry.when)
-            problems += [_located(pack.yaml, ("rules", i, "when"), entry.when, problem) for problem in found]
-            if node is not None:
+            meaning = language.meaning(entry.when)
+            typed.uses |= {(pack.yaml.file, name) for name in meaning.names}
+            path = ("rules", i, "when")
+            typed.problems += [located(pack.yaml, path, entry.when, problem) for problem in meaning.problems]
+            if meaning.node is not None:
                 position = SourcePosition(pack.yaml.file, *pack.yaml.place(("rules", i)))
-                conditions.append(_Condition(entry, node, position))
-    for yaml, path, text in rules.reading.untyped_texts("PolicyPack", "rules", "when"):
-        _, found = language.check(text)
-        problems += [_located(yaml, path, text, problem) for problem in found]
-    return tuple(conditions), problems
+                amount = {Effect.LEVER: entry.share, Effect.WEIGHT: entry.factor}.get(entry.effect)
+                typed.conditions.append(_Condition(entry, meaning.node, position, amount or 0.0))
+    _type_rows(typed, tables, glossary)
+    typed.problems += _problems_of_untyped(rules, glossary)
+    if rules.reading.has_unread("SegmentPack"):
+        typed.problems = [p for p in typed.problems if not p.message.startswith("unknown segment ")]
+    return typed
 
 
-def _located(yaml: YamlDocument, path: Path, text: str, problem: Problem) -> Diagnostic:
-    line, column = locate(yaml.text, yaml.scalars[path], text, problem.offset)
-    return yaml.at(line, column, problem.code, problem.message, problem.advice)
+def _type_rows(typed: _Typed, tables: Tables, glossary: Glossary) -> None:
+    """Conditions made from the rows of decision tables."""
+    for made in tables.rules:
+        at = made.position
+        meaning = glossary.language(at.file).meaning(made.entry.when)
+        typed.uses |= {(at.file, name) for name in meaning.names}
+        for problem in meaning.problems:
+            found = made.source.at(at.line, at.column, problem.code, problem.message, problem.advice)
+            typed.problems.append(found)
+        if meaning.node is not None:
+            typed.conditions.append(_Condition(made.entry, meaning.node, at, made.amount))
+
+
+def _problems_of_untyped(rules: RuleSet, glossary: Glossary) -> Iterator[Diagnostic]:
+    """Mistakes in conditions of files with mistakes of structure, whose own names nobody knows."""
+    for kind, items in (("PolicyPack", "rules"), ("SegmentPack", "segments")):
+        for yaml, path, text in rules.reading.untyped_texts(kind, items, "when"):
+            _, found = glossary.shared.check(text)
+            for problem in found:
+                if not problem.message.startswith(("unknown constant ", "unknown variable ")):
+                    yield located(yaml, path, text, problem)
 
 
 def _compiled(rules: RuleSet, condition: _Condition) -> CompiledRule:
     entry = condition.entry
-    amount = {Effect.LEVER: entry.share, Effect.WEIGHT: entry.factor}.get(entry.effect)
     rule = PolicyRule(
         id=entry.id,
         policy_class=entry.policy_class,
         effect=entry.effect,
-        amount=amount or 0.0,
+        amount=condition.amount,
         reason=entry.reason or "",
         otherwise=entry.otherwise or "",
         condition=entry.when.strip(),

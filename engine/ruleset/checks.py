@@ -21,6 +21,7 @@ from engine.ruleset.documents import (
 )
 from engine.ruleset.reading import Located
 from engine.ruleset.ruleset import RuleSet, duplicates
+from engine.ruleset.table_documents import DecisionTableDocument
 from engine.ruleset.yamltree import Path
 
 
@@ -36,6 +37,8 @@ def check_names(rules: RuleSet) -> Iterator[Diagnostic]:
     for pack in rules.policy_packs:
         for i, rule in enumerate(pack.document.rules):
             yield from _rule(rules, pack, ("rules", i), rule)
+    for table in rules.decision_tables:
+        yield from _table(rules, table)
     for contact in rules.contact_packs:
         for i, policy in enumerate(contact.document.policies):
             yield from _contact(rules, contact, ("policies", i), policy)
@@ -60,7 +63,7 @@ def _vocabulary(located: Located[VocabularyDocument]) -> Iterator[Diagnostic]:
         yield from duplicates(located, ("channels", i, "placements"), channel.placements, "the placement")
     for i, entry in enumerate(words.context):
         yield from duplicates(located, ("context", i, "values"), entry.values, "the value")
-        if entry.values and entry.type is not InputType.STRING:
+        if entry.values and entry.type not in (InputType.STRING, InputType.STRING_LIST):
             place: Path = ("context", i, "values")
             yield located.problem(place, codes.WRONG_VALUE, "`values` are for type string", "remove them")
     starts = list(words.churn_bands.values())
@@ -153,6 +156,7 @@ def _unique_rule_ids(rules: RuleSet) -> Iterator[Diagnostic]:
     entries: list[tuple[Located[Document], Path, str]] = []
     for pack in rules.policy_packs:
         entries += [(pack, ("rules", i, "id"), r.id) for i, r in enumerate(pack.document.rules)]
+    entries += [(table, ("id",), table.document.id) for table in rules.decision_tables]
     for contact in rules.contact_packs:
         entries += [(contact, ("policies", i, "id"), p.id) for i, p in enumerate(contact.document.policies)]
     for located, path, name in entries:
@@ -183,6 +187,17 @@ def _rule(rules: RuleSet, pack: Located[Document], path: Path, rule: RuleEntry) 
         elif value is not None and not needed and name != "reason":
             message = f"`{name}` is not for rules with effect `{rule.effect.value}`"
             yield pack.problem((*path, name), codes.UNFIT_EFFECT, message, "remove it")
+
+
+def _table(rules: RuleSet, located: Located[DecisionTableDocument]) -> Iterator[Diagnostic]:
+    table = located.document
+    yield from _scope(rules, located, (), table.applies_to)
+    yield from _reason(rules, located, ("reason",), table.reason)
+    yield from _reason(rules, located, ("otherwise",), table.otherwise)
+    for i, row in enumerate(table.rows):
+        yield from _reason(rules, located, ("rows", i, "reason"), row.reason)
+    ids = [row.id or f"row-{i}" for i, row in enumerate(table.rows, start=1)]
+    yield from duplicates(located, ("rows",), ids, "the row", "id")
 
 
 def _contact(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from engine.core.rulebook import Frame, Mask, PolicyRule, Truths
 from engine.domain import Action
 from engine.ruleset.candidate import CandidateConditions, compile_candidates, order_key
+from engine.ruleset.cel import ConditionLanguage
 from engine.ruleset.customer import CustomerConditions, compile_customer
 from engine.ruleset.expression import Node
 
@@ -34,6 +35,7 @@ class Program:
     scope: Mask  # (rules, actions)
     customer: CustomerConditions
     candidates: CandidateConditions
+    languages: Mapping[str, ConditionLanguage] = field(default_factory=dict)  # by rule file, for tracing
 
     def evaluate(self, frame: Frame) -> Truths:
         """Truth of every rule for every action, int8 of shape (rules, actions). Never raises."""
@@ -46,7 +48,11 @@ class Program:
         return truths
 
 
-def compile_program(rules: Sequence[CompiledRule], actions: Sequence[Action]) -> Program:
+def compile_program(
+    rules: Sequence[CompiledRule],
+    actions: Sequence[Action],
+    languages: Mapping[str, ConditionLanguage] | None = None,
+) -> Program:
     """Compiles rules for a fixed order of actions."""
     ordered = sorted(rules, key=lambda r: order_key(r.condition))  # stable: keeps the order of files
     customer = [r.condition for r in ordered if order_key(r.condition) == 0]
@@ -58,4 +64,5 @@ def compile_program(rules: Sequence[CompiledRule], actions: Sequence[Action]) ->
         scope=scope,
         customer=compile_customer(customer),
         candidates=compile_candidates(candidates, actions),
+        languages=languages or {},
     )

@@ -3,7 +3,10 @@
 Codes are stable; tools and documentation may refer to them:
 
 R1xx  files and YAML        R2xx  structure of documents     R3xx  conditions (CEL)
-R4xx  names and references  R5xx  whole-set checks
+R4xx  names and references  R5xx  whole-set checks      R6xx  analysis    R7xx  decision tables
+R8xx  signals
+
+How grave each is, and what it means, is in `codes.py`; docs/rules/diagnostics.md is made from that.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import difflib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import Final
 
 UNREADABLE_FILE: Final = "R101"
@@ -34,6 +38,9 @@ TYPE_MISMATCH: Final = "R303"
 NOT_A_CONDITION: Final = "R304"
 UNSUPPORTED: Final = "R305"
 UNKNOWN_LITERAL: Final = "R306"
+CIRCLE: Final = "R307"
+NOT_ABOUT_THE_CUSTOMER: Final = "R308"
+NOT_VECTORISED: Final = "R309"
 UNKNOWN_NAME: Final = "R401"
 DECLARED_TWICE: Final = "R402"
 UNKNOWN_PLACEHOLDER: Final = "R403"
@@ -47,8 +54,56 @@ NOTHING_IN_SCOPE: Final = "R506"
 NO_PROFILING: Final = "R507"
 UNORDERED_BANDS: Final = "R508"
 UNFIT_EFFECT: Final = "R509"
+NEVER_TRUE: Final = "R601"
+ALWAYS_TRUE: Final = "R602"
+CONTRADICTION: Final = "R603"
+NEVER_POSSIBLE: Final = "R604"
+NO_CHANNEL: Final = "R605"
+TREATMENT_NEVER_SHOWN: Final = "R606"
+WINDOWS_NEVER_MEET: Final = "R607"
+UNUSED_REASON: Final = "R608"
+POLICY_NEVER_LIMITS: Final = "R609"
+NOT_IN_FORCE: Final = "R610"
+NEVER_WORTH_IT: Final = "R611"
+BAD_CELL: Final = "R701"
+BAD_CSV: Final = "R702"
+BAD_TABLE: Final = "R703"
+ROWS_OVERLAP: Final = "R704"
+GAP: Final = "R705"
+ROW_NEVER_HIT: Final = "R706"
+NOT_ANALYSED: Final = "R707"
+UNREAD_CSV: Final = "R708"
+VALUE_TWICE: Final = "R709"
+NO_CURRENCY: Final = "R710"
+UNUSED_NAME: Final = "R612"
+SIGNAL_WITHOUT_PATTERN: Final = "R801"
+UNFIT_CONDITION: Final = "R802"
+PATTERN_TOO_LARGE: Final = "R803"
+_WARNINGS: Final = frozenset(
+    {
+        NEVER_TRUE, ALWAYS_TRUE, CONTRADICTION, NEVER_POSSIBLE, NO_CHANNEL, TREATMENT_NEVER_SHOWN,
+        WINDOWS_NEVER_MEET, POLICY_NEVER_LIMITS, NEVER_WORTH_IT, UNUSED_NAME, GAP, ROW_NEVER_HIT, UNREAD_CSV,
+        SIGNAL_WITHOUT_PATTERN,
+    }
+)  # fmt: skip
+_NOTES: Final = frozenset({UNUSED_REASON, NOT_IN_FORCE, NOT_ANALYSED, NOT_VECTORISED})
 
 _MAX_SHOWN = 160
+
+
+class Severity(StrEnum):
+    """How grave a diagnostic is. An error refuses the rule set; the others do not."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+def severity_of(code: str) -> Severity:
+    """How grave every diagnostic of a code is."""
+    if code in _WARNINGS:
+        return Severity.WARNING
+    return Severity.NOTE if code in _NOTES else Severity.ERROR
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -63,9 +118,15 @@ class Diagnostic:
     advice: str = ""
     source_line: str = ""
 
+    @property
+    def severity(self) -> Severity:
+        """How grave it is."""
+        return severity_of(self.code)
+
     def render(self) -> str:
         """The mistake for a terminal: place, words, the line with a caret, advice."""
-        lines = [f"{self.file}:{self.line}:{self.column} {self.code} {self.message}"]
+        grave = "" if self.severity is Severity.ERROR else f" {self.severity.value}:"
+        lines = [f"{self.file}:{self.line}:{self.column} {self.code}{grave} {self.message}"]
         if self.source_line.strip():
             start = max(0, self.column - _MAX_SHOWN // 2)
             shown = self.source_line[start : start + _MAX_SHOWN].rstrip()
@@ -89,14 +150,27 @@ def counted(number: int) -> str:
     return "1 problem" if number == 1 else f"{number} problems"
 
 
+def counted_by_severity(diagnostics: Iterable[Diagnostic]) -> str:
+    """The numbers of errors, warnings and notes in words for people; none of those there are none of."""
+    found = [d.severity for d in diagnostics]
+    numbers = [(severity.value, found.count(severity)) for severity in Severity]
+    return ", ".join(f"{n} {word}" + ("s" if n > 1 else "") for word, n in numbers if n)
+
+
 def render(diagnostics: Iterable[Diagnostic]) -> str:
     """All mistakes for a terminal, a blank line between them."""
     return "\n\n".join(d.render() for d in diagnostics)
 
 
 def to_json(diagnostics: Iterable[Diagnostic]) -> str:
-    """All mistakes as a JSON array of objects with the fields of Diagnostic."""
-    return json.dumps([asdict(d) for d in diagnostics], ensure_ascii=False, indent=2)
+    """All diagnostics as a JSON array of objects with the fields of Diagnostic and `severity`."""
+    told = [{**asdict(d), "severity": d.severity.value} for d in diagnostics]
+    return json.dumps(told, ensure_ascii=False, indent=2)
+
+
+def errors(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
+    """Those that refuse the rule set."""
+    return [d for d in diagnostics if d.severity is Severity.ERROR]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

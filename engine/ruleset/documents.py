@@ -7,10 +7,12 @@ These models hold what one file can say by itself; names that refer to other fil
 from __future__ import annotations
 
 import datetime as dt
+import math
 import re
+from collections.abc import Iterable
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from engine.core.rulebook import ContactKind, CountedPer, InputType
@@ -25,6 +27,8 @@ _INSTANT = re.compile(
 )
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MILLISECOND: Final = dt.timedelta(milliseconds=1)
+_MAX_CONSTANT_VALUES: Final = 1_000
+_MAX_CONSTANT_TEXT: Final = 2_000
 _MAX_WINDOW_MS: Final = 10 * 366 * 86_400_000
 
 
@@ -72,8 +76,17 @@ Number = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e12, le=1
 Share = Annotated[float, Field(strict=True, ge=0.0, le=1.0)]
 Text = Annotated[str, Field(min_length=1, max_length=2_000)]
 TextsByLanguage = Annotated[dict[LanguageTag, Text], BeforeValidator(_language_tag_texts)]
-Milliseconds = Annotated[int, BeforeValidator(_duration_ms), Field(le=_MAX_WINDOW_MS)]
-Instant = Annotated[int, BeforeValidator(_instant_ms)]
+Milliseconds = Annotated[
+    int,
+    BeforeValidator(_duration_ms),
+    Field(le=_MAX_WINDOW_MS),
+    WithJsonSchema({"type": "string", "pattern": "^" + _DURATION.pattern.replace(r"\Z", "$")}),
+]
+Instant = Annotated[
+    int,
+    BeforeValidator(_instant_ms),
+    WithJsonSchema({"type": "string", "pattern": "^" + _INSTANT.pattern.replace(r"\Z", "$")}),
+]
 
 
 class Strict(BaseModel):
@@ -217,6 +230,17 @@ class ConsentPolicyDocument(Document):
     purposes: Annotated[tuple[PurposeEntry, ...], Field(min_length=1)]
 
 
+_EFFECTS_OF_RULES: Final = ["allow", "deny", "lever", "weight"]
+
+
+def _effect_of_a_rule(written: object) -> object:
+    """Values are set by decision tables, one table an action, so that they cannot add up by mistake."""
+    if written not in _EFFECTS_OF_RULES:
+        expected = "'allow', 'deny', 'lever' or 'weight'"
+        raise PydanticCustomError("enum", "is none of {expected}", {"expected": expected})
+    return written
+
+
 class Scope(Strict):
     """Which actions a rule is for: all that are given must match; nothing given is all actions."""
 
@@ -233,7 +257,7 @@ class RuleEntry(Strict):
     policy_class: Annotated[PolicyClass | None, Field(alias="class")] = None
     applies_to: Scope
     when: Annotated[str, Field(min_length=1, max_length=4_000)]
-    effect: Effect
+    effect: Annotated[Effect, BeforeValidator(_effect_of_a_rule), WithJsonSchema({"enum": _EFFECTS_OF_RULES})]
     share: Annotated[Number, Field(ge=-10, le=10)] | None = None
     factor: Annotated[Number, Field(gt=0, le=1_000)] | None = None
     reason: Code | None = None
@@ -242,11 +266,66 @@ class RuleEntry(Strict):
     state: Literal["draft", "shadow", "active"]
 
 
-class PolicyPackDocument(Document):
+def _constant(written: object) -> object:
+    """A simple value, a list of them, or a map from text to them."""
+    held: Iterable[object] = (written,)
+    if isinstance(written, (list, dict)):
+        held = written.values() if isinstance(written, dict) else written
+        if not 0 < len(written) <= _MAX_CONSTANT_VALUES:
+            words = f"a list or map holds 1 to {_MAX_CONSTANT_VALUES} values"
+            raise PydanticCustomError("constant", words)
+    if not all(_is_simple(value) for value in held):
+        words = "must be text, a number, true or false, or a list or map of these"
+        raise PydanticCustomError("constant", words)
+    return written
+
+
+def _is_simple(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, int):  # true and false are
+        return -(2**63) <= value < 2**63
+    return isinstance(value, str) and len(value) <= _MAX_CONSTANT_TEXT
+
+
+ConstantName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,62}$")]
+Constant = Annotated[object, BeforeValidator(_constant)]
+Condition = Annotated[str, Field(min_length=1, max_length=4_000)]
+
+
+class NamingDocument(Document):
+    """A document that may name values for its conditions: `constants.X`, `variables.x`."""
+
+    constants: Annotated[dict[ConstantName, Constant], Field(max_length=500)] = {}
+    variables: Annotated[dict[Name, Condition], Field(max_length=200)] = {}  # each may use those before it
+
+
+class PolicyPackDocument(NamingDocument):
     """Rules that belong together."""
 
     kind: Literal["PolicyPack"]
     rules: tuple[RuleEntry, ...]
+
+
+class SegmentEntry(Strict):
+    """A condition with a name: `segments.<id>`."""
+
+    id: Name
+    description: Text
+    when: Condition
+
+
+class SegmentPackDocument(NamingDocument):
+    """Conditions about the customer that every policy pack may use."""
+
+    kind: Literal["SegmentPack"]
+    segments: Annotated[tuple[SegmentEntry, ...], Field(min_length=1, max_length=500)]
+
+
+def _cap(written: object) -> object:
+    if written == 0 and not isinstance(written, bool):
+        raise PydanticCustomError("cap", "a cap of 0 lets nothing through; write a rule with effect deny")
+    return written
 
 
 class ContactEntry(Strict):
@@ -257,7 +336,7 @@ class ContactEntry(Strict):
     applies_to: Scope
     per: CountedPer | None = None
     counts: Annotated[tuple[OutcomeType, ...], Field(min_length=1)]
-    limit: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] | None = None
+    limit: Annotated[int, BeforeValidator(_cap), Field(strict=True, ge=1, le=1_000_000)] | None = None
     window: Milliseconds
     reason: Code
 
@@ -283,6 +362,7 @@ KINDS: Final[dict[str, type[Document]]] = {
     "ReasonCatalogue": ReasonCatalogueDocument,
     "ConsentPolicy": ConsentPolicyDocument,
     "PolicyPack": PolicyPackDocument,
+    "SegmentPack": SegmentPackDocument,
     "ContactPack": ContactPackDocument,
     "Arbitration": ArbitrationDocument,
 }

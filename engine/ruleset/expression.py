@@ -11,24 +11,21 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from engine.ruleset.kinds import Kind
+
+__all__ = [  # what other modules take from here; Kind among them
+    "COLUMNS", "INT_MAX", "INT_MIN", "PROPENSITY", "Apply", "Bound", "Choice", "ColumnRead", "Dictionary",
+    "Fold", "InputRead", "Junction", "Kind", "Leaf", "Listing", "Literal", "Local", "Macro", "Member", "Node",
+    "Not", "Now", "Operator", "Present", "PropensityRead", "children", "columns", "depth", "input_mask",
+    "is_action_level", "is_strict_failure", "is_total", "magnitude", "may_fail", "reads", "reads_frame",
+    "reads_propensity", "size", "walk",
+]  # fmt: skip
+
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 _FEATURE_BOUND = 1 << 24
 COLUMNS: Final = ("id", "group", "purpose", "value", "cost", "prior", "weight", "target", "tags")
 """Fields of `action`, in the order their arguments have in generated code."""
 PROPENSITY: Final = "scores.propensity"
-
-
-class Kind(StrEnum):
-    """Type of a node. Timestamps and durations are integer milliseconds."""
-
-    BOOL = "bool"
-    INT = "int"
-    DOUBLE = "double"
-    STRING = "string"
-    TIMESTAMP = "timestamp"
-    DURATION = "duration"
-    LIST = "list"
-    OPAQUE = "opaque"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +127,57 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """`item in options`; options are nodes, or the action's tags."""
+    """`item in options`; options are the nodes of a list as it is written, or a list or map."""
 
     item: Node
-    options: tuple[Node, ...] | ColumnRead
+    options: tuple[Node, ...] | Node
     kind: Kind = Kind.BOOL
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A list as it is written: `[a, b]`."""
+
+    elements: tuple[Node, ...]
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Dictionary:
+    """A map as it is written: `{"a": x}`; its keys are constants."""
+
+    keys: tuple[str, ...]
+    values: tuple[Node, ...]
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """The variable of a macro: one element; never missing. `name` is ours, not the author's."""
+
+    name: str
+    kind: Kind
+
+
+class Macro(StrEnum):
+    """What a macro makes of the elements."""
+
+    ALL = "all"
+    EXISTS = "exists"
+    EXISTS_ONE = "exists_one"
+    FILTER = "filter"
+    MAP = "map"
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """`source.macro(variable, body)`. The body of `all`, `exists`, `exists_one` and `filter` is a test."""
+
+    macro: Macro
+    variable: Local
+    source: Node
+    body: Node
+    kind: Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +193,9 @@ class Apply:
         return self.operator.kind
 
 
-Leaf = Literal | Bound | InputRead | ColumnRead | PropensityRead | Now
-Node = Leaf | Present | Junction | Not | Choice | Member | Apply
+Leaf = Literal | Bound | InputRead | ColumnRead | PropensityRead | Now | Local
+_LEAVES: Final = (Literal, Bound, InputRead, ColumnRead, PropensityRead, Now, Local)
+Node = Leaf | Present | Junction | Not | Choice | Member | Apply | Listing | Dictionary | Fold
 
 
 def children(node: Node) -> tuple[Node, ...]:
@@ -159,8 +203,10 @@ def children(node: Node) -> tuple[Node, ...]:
     match node:
         case Present(term) | Not(term):
             return (term,)
-        case Junction(_, terms):
+        case Junction(_, terms) | Listing(terms, _) | Dictionary(_, terms, _):
             return terms
+        case Fold(_, _, source, body, _):
+            return source, body
         case Choice(condition, then, otherwise):
             return condition, then, otherwise
         case Member(item, options):
@@ -172,15 +218,23 @@ def children(node: Node) -> tuple[Node, ...]:
 
 
 def walk(node: Node) -> Iterator[Node]:
-    """The node and all below it."""
-    yield node
-    for child in children(node):
-        yield from walk(child)
+    """The node and all below it, as they are read."""
+    waiting: list[Node] = [node]
+    while waiting:
+        found = waiting.pop()
+        yield found
+        if not isinstance(found, _LEAVES):
+            waiting.extend(reversed(children(found)))
 
 
 def depth(node: Node) -> int:
     """Levels of a node and what is below it."""
     return 1 + max((depth(child) for child in children(node)), default=0)
+
+
+def size(node: Node) -> int:
+    """How many nodes there are."""
+    return sum(1 for _ in walk(node))
 
 
 def reads(node: Node) -> tuple[str, ...]:
@@ -230,7 +284,12 @@ def is_total(node: Apply) -> bool:
 
 def may_fail(node: Node) -> bool:
     """Whether computing the node can fail although nothing is missing."""
-    return any(isinstance(n, Apply) and not is_total(n) for n in walk(node))
+    return any(is_strict_failure(n) for n in walk(node))
+
+
+def is_strict_failure(node: Node) -> bool:
+    """Whether the node's own operation can fail where all below it have values."""
+    return isinstance(node, Fold) or (isinstance(node, Apply) and not is_total(node))
 
 
 _BOUNDED: Final = frozenset(
@@ -265,9 +324,9 @@ def _applied_magnitude(name: str, arguments: tuple[Node, ...]) -> int:
         case "divide_int" | "remainder_int":
             divisor = arguments[1]
             return parts[0] if isinstance(divisor, Literal) and divisor.value else -INT_MIN
-        case "size":
+        case "size" | "index_of" | "last_index_of":
             return 1 << 31
-        case _ if name.startswith("get"):
+        case _ if name.startswith("get") or name == "seconds_of_instant":
             return 1 << 54  # of a timestamp or duration in int64 milliseconds
         case _:
             return -INT_MIN

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import UnionType
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from engine.ruleset import diagnostics as codes
 from engine.ruleset.diagnostics import Diagnostic, did_you_mean
-from engine.ruleset.documents import API_VERSION, KINDS, Document
-from engine.ruleset.yamltree import Path, YamlDocument, parse_yaml
+from engine.ruleset.documents import API_VERSION, CatalogueDocument, Document
+from engine.ruleset.filekinds import KINDS
+from engine.ruleset.yamltree import Path, YamlDocument, parse_yaml, plain_file
 
+CSV: Final = ".csv"
 D = TypeVar("D", bound=Document)
 D_co = TypeVar("D_co", bound=Document, covariant=True)
 
@@ -39,6 +41,7 @@ class Reading:
     documents: tuple[Located[Document], ...]
     diagnostics: tuple[Diagnostic, ...]
     untyped: tuple[YamlDocument, ...]  # files with mistakes of structure
+    csv: Mapping[str, YamlDocument] = field(default_factory=dict)  # rows of decision tables, by path
 
     def has_unread(self, kind: str) -> bool:
         """Whether a document of a kind may be among those that could not be typed."""
@@ -60,20 +63,23 @@ class Reading:
         return tuple(typing.cast("Located[D]", d) for d in self.documents if isinstance(d.document, kind))
 
 
-def read_documents(sources: Mapping[str, str]) -> Reading:
-    """Types every file; mistakes of one file do not hide those of another."""
+def read_documents(sources: Mapping[str, str], *, kinds: Mapping[str, type[Document]] = KINDS) -> Reading:
+    """Types every file as one of `kinds`; mistakes of one file do not hide those of another."""
     documents: list[Located[Document]] = []
     problems: list[Diagnostic] = []
     untyped: list[YamlDocument] = []
+    csv = {file: plain_file(file, text) for file, text in sources.items() if file.endswith(CSV)}
     for file, text in sources.items():
+        if file in csv:
+            continue
         yaml = parse_yaml(file, text)
-        document, found = _typed(yaml)
+        document, found = _typed(yaml, kinds)
         problems += found
         if document is not None:
             documents.append(Located(document, yaml))
         else:
             untyped.append(yaml)
-    return Reading(tuple(documents), tuple(problems), tuple(untyped))
+    return Reading(tuple(documents), tuple(problems), tuple(untyped), csv)
 
 
 def _kind_of(yaml: YamlDocument) -> str:
@@ -81,17 +87,19 @@ def _kind_of(yaml: YamlDocument) -> str:
     return kind if isinstance(kind, str) and kind in KINDS else ""
 
 
-def _typed(yaml: YamlDocument) -> tuple[Document | None, list[Diagnostic]]:
+def _typed(
+    yaml: YamlDocument, kinds: Mapping[str, type[Document]]
+) -> tuple[Document | None, list[Diagnostic]]:
     if yaml.problems:
         return None, yaml.problems
     if not isinstance(yaml.data, dict):
         advice = f"begin with `apiVersion: {API_VERSION}`, `kind:` and `metadata:`"
         return None, [yaml.at(1, 1, codes.WRONG_VALUE, "not a document", advice)]
     kind = yaml.data.get("kind")
-    model = KINDS.get(kind) if isinstance(kind, str) else None
+    model = kinds.get(kind) if isinstance(kind, str) else None
     if model is None:
         message = f"unknown kind `{kind}`" if "kind" in yaml.data else "`kind` is missing"
-        return None, [yaml.problem(("kind",), codes.UNKNOWN_KIND, message, did_you_mean(str(kind), KINDS))]
+        return None, [yaml.problem(("kind",), codes.UNKNOWN_KIND, message, did_you_mean(str(kind), kinds))]
     try:
         return model.model_validate(yaml.data), []
     except ValidationError as error:
@@ -108,6 +116,10 @@ def _diagnostics(yaml: YamlDocument, model: type[Document], error: ValidationErr
                 yield yaml.problem(path, codes.UNKNOWN_FIELD, message, advice, key=True)
             case "missing":
                 missing = detail["loc"][-1]
+                if (model, missing) == (CatalogueDocument, "currency"):
+                    advice = "add the currency of all values and costs, e.g. `currency: CHF`"
+                    yield yaml.problem(path, codes.NO_CURRENCY, "the values have no currency", advice)
+                    continue
                 yield yaml.problem(path, codes.MISSING_FIELD, f"`{missing}` is missing", "add it")
             case _:
                 yield _wrong_value(yaml, path, detail)

@@ -23,10 +23,13 @@ from engine.ruleset.documents import (
     PolicyPackDocument,
     ReasonCatalogueDocument,
     ReasonEntry,
+    RuleEntry,
     Scope,
+    SegmentPackDocument,
     VocabularyDocument,
 )
 from engine.ruleset.reading import D, Located, Reading
+from engine.ruleset.table_documents import DecisionTableDocument
 from engine.ruleset.yamltree import Path
 from feature_store.schema import DataClass, FeatureSchema
 
@@ -41,6 +44,7 @@ class RuleSet:
     reading: Reading
     schema: FeatureSchema
     model_reasons: frozenset[str]
+    table_entries: tuple[RuleEntry, ...] = ()  # rules made from the rows of decision tables
 
     @classmethod
     def of(cls, reading: Reading, schema: FeatureSchema, model_reasons: Collection[str]) -> RuleSet:
@@ -76,6 +80,16 @@ class RuleSet:
     def policy_packs(self) -> tuple[Located[PolicyPackDocument], ...]:
         """Rules, in order of their files."""
         return self.reading.of_kind(PolicyPackDocument)
+
+    @cached_property
+    def decision_tables(self) -> tuple[Located[DecisionTableDocument], ...]:
+        """Decision tables, in order of their files; `tablerules.py` makes rules of them."""
+        return self.reading.of_kind(DecisionTableDocument)
+
+    @cached_property
+    def segment_packs(self) -> tuple[Located[SegmentPackDocument], ...]:
+        """Named conditions, in order of their files."""
+        return self.reading.of_kind(SegmentPackDocument)
 
     @cached_property
     def contact_packs(self) -> tuple[Located[ContactPackDocument], ...]:

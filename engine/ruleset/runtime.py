@@ -12,10 +12,13 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from engine.ruleset.expression import INT_MAX, INT_MIN
+from engine.ruleset.sequences import COLLECTION_NAMES
 
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 FIRST_MS: Final = (dt.datetime(1, 1, 1, tzinfo=dt.UTC) - _EPOCH) // dt.timedelta(milliseconds=1)
 LAST_MS: Final = FIRST_MS + 3_652_059 * 86_400_000 - 1
+MAX_SPAN_MS: Final = (2**63 - 1) // 1_000_000
+"""Longest duration: the reference counts nanoseconds in 64 bits, which is 292 years."""
 MAX_SEARCHED: Final = 256
 """Longest text a pattern is searched in; bounds the time of a backtracking search."""
 _INT_TEXT = re.compile(r"[ \t\n\v\f\r]*[-+]?[0-9]+[ \t\n\v\f\r]*\Z")
@@ -70,6 +73,25 @@ def shift(instant_ms: int, by_ms: int) -> int | None:
     """An instant some time later, within the years 1 to 9999."""
     moved = instant_ms + by_ms
     return moved if FIRST_MS <= moved <= LAST_MS else None
+
+
+def span(duration_ms: int) -> int | None:
+    """A duration that fits 64 bits of nanoseconds."""
+    return duration_ms if -MAX_SPAN_MS <= duration_ms <= MAX_SPAN_MS else None
+
+
+def text_of_instant(instant_ms: int) -> str:
+    """RFC 3339, with milliseconds where there are any."""
+    whole, rest = divmod(instant_ms, 1000)
+    text = (_EPOCH + dt.timedelta(seconds=whole)).isoformat().removesuffix("+00:00")
+    return f"{text}.{rest:03d}Z" if rest else f"{text}Z"
+
+
+def text_of_span(duration_ms: int) -> str:
+    """Seconds with an `s`, with milliseconds where there are any."""
+    whole, rest = divmod(abs(duration_ms), 1000)
+    sign = "-" if duration_ms < 0 else ""
+    return f"{sign}{whole}.{rest:03d}s" if rest else f"{sign}{whole}s"
 
 
 def truncated(duration_ms: int, unit_ms: int) -> int:
@@ -145,11 +167,12 @@ def zone_named(name: str) -> ZoneInfo | None:
         return None
 
 
-NAMES: Final[dict[str, object]] = {
+NAMES: Final[dict[str, object]] = COLLECTION_NAMES | {
     f.__name__: f
     for f in (
-        int64, divide_int, remainder_int, divide_double, int_of_double, int_of_text, search, shift, truncated,
-        duration_milliseconds, full_year, month, date, day_of_month, day_of_year, day_of_week, hours, minutes,
+        int64, divide_int, remainder_int, divide_double, int_of_double, int_of_text, search, shift,
+        truncated, span, text_of_instant, text_of_span, duration_milliseconds,
+        full_year, month, date, day_of_month, day_of_year, day_of_week, hours, minutes,
     )
 }  # fmt: skip
 """Names generated code may call."""

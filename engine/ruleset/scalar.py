@@ -16,9 +16,14 @@ from engine.ruleset.expression import (
     Bound,
     Choice,
     ColumnRead,
+    Dictionary,
+    Fold,
     InputRead,
     Junction,
+    Kind,
+    Listing,
     Literal,
+    Local,
     Member,
     Node,
     Not,
@@ -51,9 +56,9 @@ def literal_text(value: object) -> str:
 def is_nullable(node: Node) -> bool:
     """Whether the node can be unknown."""
     match node:
-        case Literal() | Bound() | ColumnRead() | Now() | Present():
+        case Literal() | Bound() | ColumnRead() | Now() | Present() | Local():
             return False
-        case InputRead() | PropensityRead():
+        case InputRead() | PropensityRead() | Fold():
             return True
         case Apply() if not is_total(node):
             return True
@@ -85,6 +90,8 @@ class ScalarWriter:
                 return "p"
             case Now():
                 return "n"
+            case Local(name, _):
+                return name
             case Literal(value, _):
                 return literal_text(value)
             case Bound(value, _):
@@ -105,11 +112,8 @@ class ScalarWriter:
                 return f"(not {self.plain(term)})"
             case Choice(condition, then, otherwise):
                 return f"({self.plain(then)} if {self.plain(condition)} else {self.plain(otherwise)})"
-            case Member(item, options):
-                return self._membership(self.plain(item), options, [self.plain(o) for o in _listed(options)])
-            case Apply(operator, arguments):
-                template = operator.python if is_total(node) else operator.checked
-                return f"({template.format(*(self.plain(a) for a in arguments))})"
+            case Member() | Listing() | Dictionary() | Apply():
+                return self._strict_text(node, [self.plain(below) for below in children(node)])
         raise TypeError(f"{type(node).__name__} has no text")
 
     def careful(self, node: Node) -> str:
@@ -126,15 +130,31 @@ class ScalarWriter:
                 return f"(None if {unknown} else not {value})"
             case Choice(condition, then, otherwise):
                 return self._careful_choice(condition, then, otherwise)
-            case Member(item, options):
-                held = [self._held(n) for n in (item, *_listed(options))]
-                text = self._membership(held[0][0], options, [value for value, _ in held[1:]])
-                return _guarded([unknown for _, unknown in held], text)
-            case Apply(operator, arguments):
-                held = [self._held(a) for a in arguments]
-                template = operator.python if is_total(node) else operator.checked
-                return _guarded([u for _, u in held], f"({template.format(*(value for value, _ in held))})")
+            case Fold():
+                return self._careful_fold(node)
+            case Member() | Listing() | Dictionary() | Apply():
+                return self._strict(node)
         raise TypeError(f"{type(node).__name__} has no text")
+
+    def _strict(self, node: Member | Listing | Dictionary | Apply) -> str:
+        """Text of what is unknown where anything below it is."""
+        held = [self._held(below) for below in children(node)]
+        text = self._strict_text(node, [value for value, _ in held])
+        return _guarded([unknown for _, unknown in held], text)
+
+    def _strict_text(self, node: Member | Listing | Dictionary | Apply, texts: list[str]) -> str:
+        """Text of the value from those of what is below."""
+        if isinstance(node, Member):
+            return self._membership(texts[0], node.options, texts[1:])
+        if isinstance(node, Apply):
+            template = node.operator.python if is_total(node) else node.operator.checked
+            return f"({template.format(*texts)})"
+        return _collection(node, texts)
+
+    def _careful_fold(self, fold: Fold) -> str:
+        source, unknown = self._held(fold.source)
+        body = f"lambda {fold.variable.name}: {self.careful(fold.body)}"
+        return _guarded([unknown], f"fold_{fold.macro.value}({source}, {body})")
 
     def _careful_choice(self, condition: Node, then: Node, otherwise: Node) -> str:
         value, unknown = self._held(condition)
@@ -165,9 +185,10 @@ class ScalarWriter:
         self._temporaries += 1
         return f"t{self._temporaries}"
 
-    def _membership(self, item: str, options: tuple[Node, ...] | ColumnRead, texts: list[str]) -> str:
-        if isinstance(options, ColumnRead):
-            return f"({item} in {self.leaf(options)})"
+    def _membership(self, item: str, options: tuple[Node, ...] | Node, texts: list[str]) -> str:
+        if not isinstance(options, tuple):
+            exact = options.kind is not Kind.DOUBLE_LIST  # `in` finds a number that equals nothing
+            return f"({item} in {texts[0]})" if exact else f"within({item}, {texts[0]})"
         if not options:
             return "False"
         if all(isinstance(o, Literal) for o in options):
@@ -176,8 +197,12 @@ class ScalarWriter:
         return "(" + " or ".join(f"{item} == {text}" for text in texts) + ")"
 
 
-def _listed(options: tuple[Node, ...] | ColumnRead) -> tuple[Node, ...]:
-    return options if isinstance(options, tuple) else ()
+def _collection(node: Listing | Dictionary, texts: list[str]) -> str:
+    """Text of a tuple or dict of values that are known."""
+    if isinstance(node, Dictionary):
+        pairs = (f"{literal_text(key)}: {text}" for key, text in zip(node.keys, texts, strict=True))
+        return "{" + ", ".join(pairs) + "}"
+    return "(" + "".join(f"{text}, " for text in texts) + ")"
 
 
 def _guarded(unknown: list[str], text: str) -> str:

@@ -86,12 +86,12 @@ class RuleSources(Mapping[str, str]):
 
 
 def _rule_files(root: Path) -> Iterator[Path]:
-    """All `*.yaml` and `*.yml` below, sorted; no hidden ones, not the suites and schemas at the top."""
+    """All `*.yaml`, `*.yml` and `*.csv` below, sorted; no hidden ones, no suites and schemas at the top."""
     for current, folders, files in os.walk(root):  # does not follow links to folders
         top = Path(current) == root
         folders[:] = sorted(f for f in folders if not f.startswith(".") and not (top and f in _NOT_RULES))
         for name in sorted(files):
-            if name.endswith((".yaml", ".yml")) and not name.startswith("."):
+            if name.endswith((".yaml", ".yml", ".csv")) and not name.startswith("."):
                 yield Path(current) / name
 
 

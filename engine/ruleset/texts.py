@@ -55,11 +55,11 @@ def check_texts(rules: RuleSet, reads: Mapping[str, Collection[str]]) -> Iterato
 
 def _uses(rules: RuleSet, reads: Mapping[str, Collection[str]]) -> dict[str, ReasonUse]:
     uses: dict[str, ReasonUse] = {}
-    for pack in rules.policy_packs:
-        for rule in pack.document.rules:
-            for code in (rule.reason, rule.otherwise):
-                if code is not None and rule.id in reads:
-                    uses.setdefault(code, ReasonUse()).add_rule(rule.id, reads[rule.id])
+    written = (rule for pack in rules.policy_packs for rule in pack.document.rules)
+    for rule in (*written, *rules.table_entries):
+        for code in (rule.reason, rule.otherwise):
+            if code is not None and rule.id in reads:
+                uses.setdefault(code, ReasonUse()).add_rule(rule.id, reads[rule.id])
     for contact in rules.contact_packs:
         for policy in contact.document.policies:
             uses.setdefault(policy.reason, ReasonUse()).contact.append(policy.id)

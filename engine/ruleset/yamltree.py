@@ -99,6 +99,11 @@ def parse_yaml(file: str, text: str) -> YamlDocument:
     return document
 
 
+def plain_file(file: str, text: str) -> YamlDocument:
+    """A file that is not YAML, for diagnostics in it."""
+    return YamlDocument(file, text, lines=re.split(r"\r\n|\r|\n", text.removeprefix("\ufeff")))
+
+
 def is_text(value: str) -> bool:
     """Whether a string can be written as UTF-8; half of a surrogate pair cannot."""
     return value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value)

@@ -58,12 +58,15 @@ class Decisions:
         log: DecisionLog,
         clock: Clock,
         request_id_ttl_ms: int,
+        decided: Callable[[DecisionRecord], None] = lambda _record: None,
     ) -> None:
+        """`decided` gets every logged decision; it must neither wait nor raise."""
         self._live = live
         self._store = store
         self._log = log
         self._clock = clock
         self._ttl_ms = request_id_ttl_ms
+        self._decided = decided
 
     def decide(self, query: DecisionQuery) -> Answer:
         """Decides and logs. Raises an ArbiterError where there is no answer; then nothing was decided."""
@@ -73,7 +76,9 @@ class Decisions:
         state = self._fetch(query)
         request = to_request(query, state.customer_id, snapshot.rulebook.vocabulary)
         decision = decide(snapshot, request, state, now_ms=now_ms)
-        return Answer(self._log_once(query, request, state, decision, now_ms), snapshot)
+        record = self._log_once(query, request, state, decision, now_ms)
+        self._decided(record)
+        return Answer(record, snapshot)
 
     def _fetch(self, query: DecisionQuery) -> CustomerState:
         try:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
+from engine.core.change import NumberRange
 from engine.core.pipeline import decide, inputs_seen
 from engine.core.snapshot import Snapshot
 from engine.decisionlog.log import DecisionLog
 from engine.decisionlog.record import DecisionRecord, decision_bytes
 from engine.domain import Versions
 from engine.errors import DecisionUnknown, SetupInvalid
+from engine.service.accounts import Accounts, ActionAccount, RangesOf, RuleReader, SourcesOf, read_rules
 from engine.service.decisions import read_decision
 from engine.service.live import LiveSnapshot
 from engine.service.requests import check_identifiers, choose_language
@@ -18,18 +21,34 @@ from engine.service.requests import check_identifiers, choose_language
 SnapshotOf = Callable[[Versions], Snapshot]
 """Builds the snapshot of past versions. Raises SetupInvalid where they are no longer held."""
 
+_READERS = 4
+"""How many rule sets stay ready to be explained."""
+
+
+def _no_sources(_rules: str) -> None:
+    """Where rule files are not kept: rules are explained without places inside their conditions."""
+
+
+def _no_ranges(_models: Mapping[str, int]) -> Mapping[str, NumberRange]:
+    """Where models have no references: numbers are varied around what rules compare them with."""
+    return {}
+
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """A logged decision, a snapshot to put it into words with, and the inputs its rules saw.
 
-    `inputs` is empty where the decision's own versions are no longer held.
+    `inputs` and `accounts` are empty where the decision's own versions are no longer held. `accounts` are of
+    one action in full where one was asked for, else of all in short. `reproduced` says whether deciding
+    again gives the logged decision to the byte, so that the accounts are of the very same one.
     """
 
     record: DecisionRecord
     snapshot: Snapshot
     inputs: Mapping[str, str]
     language: str
+    accounts: tuple[ActionAccount, ...] = ()
+    reproduced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +68,21 @@ class Replay:
 class Explanations:
     """Answers why, from the log. Safe for threads."""
 
-    def __init__(self, *, live: LiveSnapshot, log: DecisionLog, snapshot_of: SnapshotOf) -> None:
+    def __init__(
+        self,
+        *,
+        live: LiveSnapshot,
+        log: DecisionLog,
+        snapshot_of: SnapshotOf,
+        sources_of: SourcesOf = _no_sources,
+        ranges_of: RangesOf = _no_ranges,
+    ) -> None:
         self._live = live
         self._log = log
         self._snapshot_of = snapshot_of
+        self._sources_of = sources_of
+        self._ranges_of = ranges_of
+        self._reader_of = lru_cache(maxsize=_READERS)(self._read_rules)
 
     def explain(self, decision_id: str, *, action_id: str = "", language: str = "") -> Explanation:
         """One logged decision in full. Raises DecisionUnknown."""
@@ -60,28 +90,47 @@ class Explanations:
         record = read_decision(self._log, decision_id)
         if action_id and action_id not in _known_actions(record):
             raise DecisionUnknown("the decision knows no such action")
-        snapshot, inputs = self._in_its_versions(record)
+        held = self._held(record.decision.versions)
+        snapshot = held or self._live.current
         chosen = choose_language(language or record.request.language, snapshot.rulebook.vocabulary)
-        return Explanation(record, snapshot, inputs, chosen)
+        if held is None:
+            return Explanation(record, snapshot, {}, chosen)
+        inputs = inputs_seen(held, record.request, record.state, now_ms=record.now_ms)
+        accounts = self._accounts(held, record, action_id)
+        return Explanation(record, held, inputs, chosen, accounts, _replayed(held, record).same)
 
-    def _in_its_versions(self, record: DecisionRecord) -> tuple[Snapshot, Mapping[str, str]]:
+    def _held(self, versions: Versions) -> Snapshot | None:
         try:
-            snapshot = self.snapshot_of(record.decision.versions)
+            return self.snapshot_of(versions)
         except SetupInvalid:
-            return self._live.current, {}
-        return snapshot, inputs_seen(snapshot, record.request, record.state, now_ms=record.now_ms)
+            return None
+
+    def _accounts(
+        self, snapshot: Snapshot, record: DecisionRecord, action_id: str
+    ) -> tuple[ActionAccount, ...]:
+        accounts = Accounts(snapshot, record, self._reader_of(snapshot))
+        return (accounts.of_action(action_id),) if action_id else accounts.of_all()
+
+    def _read_rules(self, snapshot: Snapshot) -> RuleReader:
+        versions = snapshot.versions
+        return read_rules(
+            snapshot.rulebook, self._sources_of(versions.rules), self._ranges_of(versions.models)
+        )
 
     def replay(self, decision_id: str) -> Replay:
         """Makes a logged decision again with its own versions. Raises SetupInvalid without them."""
         record = read_decision(self._log, decision_id)
-        snapshot = self.snapshot_of(record.decision.versions)
-        again = decide(snapshot, record.request, record.state, now_ms=record.now_ms)
-        return Replay(record, decision_bytes(record.decision), decision_bytes(again))
+        return _replayed(self.snapshot_of(record.decision.versions), record)
 
     def snapshot_of(self, versions: Versions) -> Snapshot:
         """The live snapshot where its versions are those asked for, else one built from the archive."""
         current = self._live.current
         return current if current.versions == versions else self._snapshot_of(versions)
+
+
+def _replayed(snapshot: Snapshot, record: DecisionRecord) -> Replay:
+    again = decide(snapshot, record.request, record.state, now_ms=record.now_ms)
+    return Replay(record, decision_bytes(record.decision), decision_bytes(again))
 
 
 def _known_actions(record: DecisionRecord) -> set[str]:

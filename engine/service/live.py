@@ -22,6 +22,7 @@ class LiveSnapshot:
         self._current = load()
         self._swapping = threading.Lock()
         self.failed_reloads = 0
+        self.last_error = ""  # of the last reload; empty where it went well
 
     @property
     def current(self) -> Snapshot:
@@ -36,7 +37,9 @@ class LiveSnapshot:
                 self._current = self._load()
             except SetupInvalid as error:
                 self.failed_reloads += 1
+                self.last_error = str(error)
                 _log.error("snapshot.reload.failed", cause=str(error), serving=before.rules)
                 return False
+            self.last_error = ""
             _log.info("snapshot.reloaded", before=before.rules, rules=self._current.versions.rules)
             return True

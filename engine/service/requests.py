@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from engine.core.rulebook import ContextField, InputType, Rulebook, Vocabulary
-from engine.domain import ActionFilter, ContextScalar, DecisionRequest, Detail
+from engine.domain import ActionFilter, ContextScalar, ContextValue, DecisionRequest, Detail
 from engine.errors import RequestInvalid, Violation
 from feature_store.state import Identity
 
@@ -18,6 +18,7 @@ MAX_CONTEXT = 64
 MAX_LIMIT = 100
 DEFAULT_LIMIT = 3
 MAX_FILTER = 1000
+MAX_ELEMENTS = 256  # of a list or map; macros of conditions look through as many
 _INT64 = 1 << 63
 
 
@@ -29,7 +30,7 @@ class DecisionQuery:
     identity: Identity | None = None
     channel: str = ""
     placement: str = ""
-    context: Mapping[str, tuple[InputType, ContextScalar]] = field(default_factory=dict)
+    context: Mapping[str, tuple[InputType, ContextValue]] = field(default_factory=dict)
     limit: int | None = None
     filter: ActionFilter = field(default_factory=ActionFilter)
     language: str = ""
@@ -145,7 +146,7 @@ def _check_place(check: RequestCheck, query: DecisionQuery, vocabulary: Vocabula
 
 
 def _check_context(
-    check: RequestCheck, context: Mapping[str, tuple[InputType, ContextScalar]], vocabulary: Vocabulary
+    check: RequestCheck, context: Mapping[str, tuple[InputType, ContextValue]], vocabulary: Vocabulary
 ) -> None:
     check.require(len(context) <= MAX_CONTEXT, "context", f"has more than {MAX_CONTEXT} entries")
     for name, (kind, value) in list(context.items())[:MAX_CONTEXT]:
@@ -159,11 +160,13 @@ def _check_context(
 
 
 def _check_context_value(
-    check: RequestCheck, declared: ContextField, kind: InputType, value: ContextScalar
+    check: RequestCheck, declared: ContextField, kind: InputType, value: ContextValue
 ) -> None:
     name = f"context[{declared.name}]"
     if kind is not declared.type:
         check.fail(name, f"is of type {kind}; {declared.type} is declared")
+    elif isinstance(value, (tuple, dict)):
+        _check_context_elements(check, declared, name, value)
     elif isinstance(value, float) and not math.isfinite(value):
         check.fail(name, "is not a finite number; leave it out where it is unknown")
     elif isinstance(value, int) and not -_INT64 <= value < _INT64:
@@ -172,6 +175,18 @@ def _check_context_value(
         check.text(value, name, MAX_TEXT)
         if declared.values and value not in declared.values:
             check.fail(name, f"is none of {', '.join(declared.values)}")
+
+
+def _check_context_elements(
+    check: RequestCheck, declared: ContextField, name: str, held: tuple[ContextScalar, ...] | dict[str, float]
+) -> None:
+    """The elements of a list, or the keys and values of a map, each as a value of its own."""
+    if len(held) > MAX_ELEMENTS:
+        check.fail(name, f"has more than {MAX_ELEMENTS} elements")
+        return
+    values: tuple[ContextScalar, ...] = (*held, *held.values()) if isinstance(held, dict) else held
+    for value in values:
+        _check_context_value(check, declared, declared.type, value)
 
 
 def _check_filter(check: RequestCheck, wanted: ActionFilter, rulebook: Rulebook) -> None:

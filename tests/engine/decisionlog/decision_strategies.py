@@ -52,7 +52,15 @@ _by_type: dict[str, st.SearchStrategy[Any]] = {
     "tuple[int, ...]": st.lists(_int, max_size=2).map(tuple),
     "Mapping[str, str]": st.dictionaries(_text, _text, max_size=3),
     "Mapping[str, int]": st.dictionaries(_text, _int, max_size=3),
-    "Mapping[str, ContextScalar]": st.dictionaries(_text, st.booleans() | _int | _float | _text, max_size=3),
+    "Mapping[str, ContextValue]": st.dictionaries(
+        _text,
+        st.one_of(
+            st.booleans() | _int | _float | _text,
+            st.lists(_text, max_size=2).map(tuple) | st.lists(_float, max_size=2).map(tuple),
+            st.dictionaries(_text, _float, max_size=2),
+        ),
+        max_size=3,
+    ),
     "npt.NDArray[np.float32]": hnp.arrays(np.float32, st.integers(0, 5), elements=st.floats(width=32)),
 }
 for enum in (

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from cel_expr_python import cel
+from cel_expr_python.ext import ext_strings
 from hypothesis import strategies as st
 
 from engine.core.rulebook import FALSE, TRUE, UNKNOWN, Frame, Input, InputType, PolicyRule, SourcePosition
@@ -29,6 +30,10 @@ INPUTS = (
     Input("context.basket", InputType.DOUBLE),
     Input("context.page", InputType.STRING),
     Input("context.at", InputType.TIMESTAMP),
+    Input("context.pages", InputType.STRING_LIST),
+    Input("context.counts", InputType.INT_LIST),
+    Input("context.amounts", InputType.DOUBLE_LIST),
+    Input("context.usage", InputType.DOUBLE_MAP),
     Input("signals.trouble", InputType.BOOL),
     Input("scores.churn", InputType.DOUBLE),
 )
@@ -57,17 +62,24 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _ROOTS = ("features", "context", "signals", "scores", "action")
 _REFERENCE = cel.NewEnv(
     None,
-    variables={root: cel.Type.Map(cel.Type.STRING, cel.Type.DYN) for root in _ROOTS}
-    | {"now": cel.Type.TIMESTAMP},
+    variables={
+        **{root: cel.Type.Map(cel.Type.STRING, cel.Type.DYN) for root in _ROOTS},
+        "now": cel.Type.TIMESTAMP,
+    },
+    extensions=[ext_strings.ExtStrings()],
 )
 TEXTS = ("", "a", "b", "month-to-month", "retention", "a1", 'q"\\', "é\u00a0\n", "/support/x", "price")
 
 
-def compiled(conditions: Sequence[str], actions: Sequence[Action] = ACTIONS) -> Program:
+def compiled(
+    conditions: Sequence[str],
+    actions: Sequence[Action] = ACTIONS,
+    language: ConditionLanguage = LANGUAGE,
+) -> Program:
     """A program of conditions; rule ids are their places."""
     rules = []
     for i, text in enumerate(conditions):
-        node, problems = LANGUAGE.check(text)
+        node, problems = language.check(text)
         assert node is not None, (text, problems)
         rule = PolicyRule(
             id=str(i),
@@ -100,7 +112,7 @@ def reference(text: str, frame: Frame, place: int) -> int:
     for declared, value in zip(INPUTS, frame.values, strict=True):
         root, name = declared.name.split(".")
         if value is not None and declared.type is not InputType.TIMESTAMP:
-            data[root][name] = value
+            data[root][name] = list(value) if isinstance(value, tuple) else value
     if frame.propensity is not None and not np.isnan(frame.propensity[place]):
         data["scores"]["propensity"] = float(frame.propensity[place])
     action = ACTIONS[place]
@@ -131,7 +143,10 @@ def quoted(text: str) -> str:
 
 _EQUALS = st.sampled_from(["==", "!="])
 _ORDERS = st.sampled_from(["==", "!=", "<", "<=", ">", ">="])
-_DURATIONS = st.sampled_from(['duration("24h")', 'duration("-90m")', 'duration("1.5s")', 'duration("250ms")'])
+_DURATIONS = st.sampled_from(
+    ['duration("24h")', 'duration("-90m")', 'duration("1.5s")', 'duration("250ms")', 'duration("2562047h")']
+)
+_SEPARATORS = st.sampled_from(['""', '"a"', '"-"', '"/"'])
 _INTS = st.one_of(
     st.integers(-3, 40), st.sampled_from([2**63 - 1, -(2**63), 2**62, -(2**31), 2**53 + 1])
 ).map(lambda n: str(n) if n >= 0 else f"({n})")
@@ -162,7 +177,10 @@ def _ints(depth: int) -> st.SearchStrategy[str]:
         _join("int({})", _doubles(depth - 1)),
         _join("{}.{}", _instants(depth - 1), _GETTERS),
         _join("({}).{}", _spans(depth - 1), st.sampled_from(["getHours()", "getMinutes()", "getSeconds()"])),
-        _join("size(action.tags)"),
+        _join("size({})", st.one_of(_texts(depth - 1), _numbers(depth - 1), st.just("context.usage"))),
+        _join("{}[{}]", _numbers(depth - 1), st.sampled_from(["0", "1", "-1", "context.count"])),
+        _join("int({})", _instants(depth - 1)),
+        _join("{}.{}({})", _strings(0), st.sampled_from(["indexOf", "lastIndexOf"]), _strings(0)),
         _join("({} ? {} : {})", _bools(depth - 1), lower, lower),
     )
 
@@ -178,6 +196,9 @@ def _doubles(depth: int) -> st.SearchStrategy[str]:
         _join("({} {} {})", lower, st.sampled_from("+-*/"), lower),
         _join("-({})", lower),
         _join("double({})", _ints(depth - 1)),
+        _join("{}[{}]", _amounts(depth - 1), st.sampled_from(["0", "1"])),
+        _join("context.usage[{}]", _strings(0)),
+        st.sampled_from(["context.usage.a", '{"a": 1.5, "b": context.basket}["b"]', '{"a": 1.5}["z"]']),
         _join("({} ? {} : {})", _bools(depth - 1), lower, lower),
     )
 
@@ -191,18 +212,130 @@ def _strings(depth: int) -> st.SearchStrategy[str]:
         leaves,
         _join("({} + {})", _strings(depth - 1), _strings(depth - 1)),
         _join("string({})", _ints(depth - 1)),
+        _join("string({})", st.one_of(_instants(depth - 1), _spans(depth - 1))),
+        _join("{}.{}()", _strings(depth - 1), st.sampled_from(["lowerAscii", "upperAscii", "trim"])),
+        _join("{}.replace({}, {})", _strings(depth - 1), _strings(0), _strings(0)),
+        _join("{}.substring({})", _strings(0), st.sampled_from(["0", "1", "2", "-1", "features.calls"])),
+        _join("{}.join({})", _texts(depth - 1), st.one_of(st.just(""), _strings(0))),
+        _join("{}[{}]", _texts(depth - 1), st.sampled_from(["0", "1", "features.calls"])),
+    )
+
+
+def _texts(depth: int) -> st.SearchStrategy[str]:
+    """Lists of texts."""
+    leaves = st.one_of(
+        st.sampled_from(["context.pages", "action.tags", '["a", "b", "/support/x"]']),
+        _join("[{}, {}]", _strings(0), _strings(0)),
+    )
+    if depth <= 0:
+        return leaves
+    return st.one_of(
+        leaves,
+        _join("{}.split({})", _strings(0), _SEPARATORS),
+        _join("({} + {})", _texts(depth - 1), _texts(depth - 1)),
+        _join("{}.filter(x, {})", _texts(0), _tests_of_text()),
+        _join("{}.map(x, x + {})", _texts(0), _strings(0)),
+        _join("{}.map(x, {}, x.upperAscii())", _texts(0), _tests_of_text()),
+        _join("{}.map(y, string(y))", _numbers(0)),
+    )
+
+
+def _numbers(depth: int) -> st.SearchStrategy[str]:
+    """Lists of whole numbers."""
+    leaves = st.one_of(
+        st.sampled_from(["context.counts", "[1, 2, 3]", "[0, 1, features.calls]"]), _join("[{}]", _ints(0))
+    )
+    if depth <= 0:
+        return leaves
+    return st.one_of(
+        leaves,
+        _join("{}.map(x, size(x))", _texts(0)),
+        _join("{}.filter(y, {})", _numbers(0), _tests_of_number()),
+        _join("{}.map(y, y {} {})", _numbers(0), st.sampled_from("+-*/%"), _ints(0)),
+        _join("({} + {})", _numbers(0), _numbers(0)),
+    )
+
+
+def _amounts(depth: int) -> st.SearchStrategy[str]:
+    """Lists of doubles."""
+    leaves = st.one_of(st.just("context.amounts"), _join("[{}, {}]", _doubles(0), _DOUBLES))
+    return (
+        leaves
+        if depth <= 0
+        else st.one_of(leaves, _join("{}.map(z, z {} {})", leaves, st.sampled_from("+*/"), _doubles(0)))
+    )
+
+
+def _tests_of_text() -> st.SearchStrategy[str]:
+    """Truths about an element x of a list of texts."""
+    return st.one_of(
+        _join("x {} {}", _ORDERS, _strings(0)),
+        _join("x.{}({})", st.sampled_from(["startsWith", "contains"]), _strings(0)),
+        _join("size(x) > {}", _ints(0)),
+        _join("x in {}", _texts(0)),
+        _join("features.fiber || x == {}", _strings(0)),
+        _join("{}.exists(w, w == x)", _texts(0)),
+        _join("{}.all(x, x != {})", _texts(0), _strings(0)),
+        st.sampled_from(
+            [
+                'x.matches("^[a-c]+|/sup.*t")',
+                "scores.propensity > 0.5 && x != action.id",
+                "x in context.usage",
+            ]
+        ),
+    )
+
+
+def _tests_of_number() -> st.SearchStrategy[str]:
+    """Truths about an element y of a list of whole numbers."""
+    return st.one_of(
+        _join("y {} {}", _ORDERS, _ints(0)),
+        _join("{} / y > {}", _ints(0), _ints(0)),
+        _join(
+            "y % 2 == 0 && {}", st.sampled_from(["features.fiber", "signals.trouble", "action.cost > 1.0"])
+        ),
+        _join("{}.exists_one(v, v == y)", _numbers(0)),
+    )
+
+
+def collection_tests(depth: int = 1) -> st.SearchStrategy[str]:
+    """Truths about lists and maps."""
+    macros = st.sampled_from(["all", "exists", "exists_one"])
+    return st.one_of(
+        _join("{}.{}(x, {})", _texts(depth), macros, _tests_of_text()),
+        _join("{}.{}(y, {})", _numbers(depth), macros, _tests_of_number()),
+        _join("{}.{}(z, z {} {})", _amounts(depth), macros, _ORDERS, _doubles(0)),
+        _join("context.usage.{}(k, k {} {})", macros, _EQUALS, _strings(0)),
+        _join("{} in {}", _strings(depth), _texts(depth)),
+        _join("{} in {}", _ints(depth), _numbers(depth)),
+        _join("{} in {}", _doubles(0), _amounts(depth)),
+        _join("{} in context.usage", _strings(0)),
+        _join("{} in context.pages", st.sampled_from(["action.id", "action.group"])),
+        _join("{} {} {}", _texts(depth), _EQUALS, _texts(depth)),
+        _join("{} {} {}", _amounts(0), _EQUALS, _amounts(0)),
+        st.sampled_from(
+            ["has(context.pages)", "has(context.usage.a)", "has(context.usage)", "size(context.pages) > 1"]
+        ),
+        st.sampled_from(['action.tags.exists(t, t.startsWith("p"))', "action.tags.map(t, size(t))[0] > 2"]),
     )
 
 
 def _instants(depth: int) -> st.SearchStrategy[str]:
-    leaves = st.sampled_from(["now", "context.at", 'timestamp("2026-03-29T01:30:00.250Z")'])
+    leaves = st.sampled_from(
+        ["now", "context.at", 'timestamp("2026-03-29T01:30:00.250Z")', 'timestamp("0007-01-01T00:00:00Z")']
+    )
     if depth == 0:
         return leaves
-    return st.one_of(leaves, _join("({} {} {})", leaves, st.sampled_from("+-"), _DURATIONS))
+    return st.one_of(
+        leaves,
+        _join("timestamp({})", _ints(0)),
+        _join("({} {} {})", leaves, st.sampled_from("+-"), _DURATIONS),
+    )
 
 
 def _spans(depth: int) -> st.SearchStrategy[str]:
-    return st.one_of(_DURATIONS, _join("({} - {})", _instants(depth), _instants(depth)))
+    spans = st.one_of(_DURATIONS, _join("({} - {})", _instants(depth), _instants(depth)))
+    return spans if depth == 0 else st.one_of(spans, _join("({} {} {})", spans, st.sampled_from("+-"), spans))
 
 
 def _atoms(depth: int) -> st.SearchStrategy[str]:
@@ -218,6 +351,7 @@ def _atoms(depth: int) -> st.SearchStrategy[str]:
         _join("{} {} {}", _spans(depth), _ORDERS, _spans(depth)),
         _join("action.group {} {}", _EQUALS, _strings(0)),
         _join("scores.propensity {} {}", _ORDERS, _doubles(0)),
+        collection_tests(min(depth, 1)),
         _join("{} in action.tags", _strings(depth)),
         _join("{} in [{}, {}]", _strings(depth), _strings(0), _strings(0)),
         _join("{} in [{}, {}, 3, 4, 5]", _ints(depth), _INTS, _INTS),
@@ -248,6 +382,13 @@ def conditions() -> st.SearchStrategy[str]:
     return _bools(2)
 
 
+def collection_conditions() -> st.SearchStrategy[str]:
+    """Conditions about lists and maps, alone and beside others."""
+    one = collection_tests()
+    other = st.one_of(one, _atoms(0))
+    return st.one_of(one, _join("({} && {})", one, other), _join("({} || !({}))", other, one))
+
+
 def whole_number_conditions() -> st.SearchStrategy[str]:
     """Comparisons of whole-number arithmetic, where Python and 64 bits part."""
     small = st.integers(-4, 4).map(lambda n: f"({n})")
@@ -255,6 +396,17 @@ def whole_number_conditions() -> st.SearchStrategy[str]:
     one = _join("({} {} {})", leaves, st.sampled_from("+-*/%"), leaves)
     two = _join("({} {} {})", one, st.sampled_from("+-*/%"), leaves)
     return _join("{} {} {}", st.one_of(one, two), _ORDERS, small)
+
+
+def _collections() -> dict[str, st.SearchStrategy[object]]:
+    texts = st.sampled_from([t for t in TEXTS if "\n" not in t])
+    amounts = st.sampled_from([0.0, 12.5, -1.5, -0.0, float("inf"), float("nan")])
+    return {
+        "context.pages": st.lists(texts, max_size=4).map(tuple),
+        "context.counts": st.lists(st.sampled_from([-1, 0, 1, 2, 7, 2**63 - 1]), max_size=4).map(tuple),
+        "context.amounts": st.lists(amounts, max_size=3).map(tuple),
+        "context.usage": st.dictionaries(st.sampled_from(["a", "b", "", "price"]), amounts, max_size=3),
+    }
 
 
 @st.composite
@@ -270,6 +422,7 @@ def frames(draw: st.DrawFn) -> Frame:
         "context.page": st.sampled_from(TEXTS),
         "context.at": st.integers(-(10**12), 4 * 10**12),
         "scores.churn": st.floats(0, 1),
+        **_collections(),
     }
     values = {
         declared.name: draw(st.one_of(kinds.get(declared.name, st.booleans()), st.none()))
@@ -293,6 +446,7 @@ def full_frames(draw: st.DrawFn) -> Frame:
         "context.basket": draw(st.sampled_from([0.0, 100.0, -1.5])),
         "context.page": draw(st.sampled_from(TEXTS)),
         "context.at": draw(st.integers(0, 2 * 10**12)),
+        **{name: draw(values) for name, values in _collections().items()},
         "signals.trouble": draw(st.booleans()),
         "scores.churn": draw(st.floats(0, 1)),
     }

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from small_ruleset import GOLDEN, SCHEMA, base_texts, with_condition
 
+from engine.bootstrap import model_reasons
 from engine.core.rulebook import TRUE, UNKNOWN, ContactKind, Frame, InputType, Rulebook
 from engine.domain import Effect, PolicyClass
 from engine.ruleset.build import build_rulebook, check
@@ -280,7 +281,9 @@ def test_the_rules_of_this_repository_have_no_mistakes() -> None:
     rules = REPOSITORY / "rules"
     schema = load_schema(REPOSITORY / "feature_store" / "demo" / "telco.toml")
 
-    problems = check(RuleSources.from_directory(rules), schema)
+    codes = model_reasons(REPOSITORY / "model_registry")
+
+    problems = check(RuleSources.from_directory(rules), schema, model_reasons=codes)
 
     assert [p.render() for p in problems] == []
 

@@ -17,11 +17,17 @@ CASES = sorted(path for path in (GOLDEN / "cases").iterdir() if path.is_dir())
 
 def _sources(case: Path) -> RuleSources:
     texts = base_texts()
-    for path in case.glob("*.yaml"):
+    for path in (*case.glob("*.yaml"), *case.glob("*.csv")):
         texts[path.name] = path.read_text(encoding="utf-8")
     for path in case.glob("*.absent"):
         del texts[path.name.removesuffix(".absent")]
     return RuleSources.from_mapping(texts)
+
+
+def _as_of_ms(case: Path) -> int | None:
+    """The instant a case asks about; most ask about none."""
+    file = case / "as_of.txt"
+    return int(file.read_text(encoding="utf-8")) if file.exists() else None
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -29,7 +35,7 @@ def test_a_mistake_is_told_with_place_words_and_advice(case: Path) -> None:
     """Every golden case gives exactly its text."""
     expected_file = case / "expected.txt"
 
-    told = render(check(_sources(case), SCHEMA)) + "\n"
+    told = render(check(_sources(case), SCHEMA, as_of_ms=_as_of_ms(case))) + "\n"
 
     if os.environ.get("UPDATE_GOLDEN"):
         expected_file.write_text(told, encoding="utf-8")

@@ -74,6 +74,78 @@ PROPENSITY_SOURCE_PRIOR: PropensitySource.ValueType  # 2
 """The catalogue's population rate: no model for the action, or none permitted."""
 Global___PropensitySource: _TypeAlias = PropensitySource  # noqa: Y015
 
+class _Truth:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TruthEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Truth.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TRUTH_UNSPECIFIED: _Truth.ValueType  # 0
+    """Not set."""
+    TRUTH_TRUE: _Truth.ValueType  # 1
+    """It holds."""
+    TRUTH_FALSE: _Truth.ValueType  # 2
+    """It does not hold."""
+    TRUTH_UNKNOWN: _Truth.ValueType  # 3
+    """It touched a missing input or could not be computed."""
+
+class Truth(_Truth, metaclass=_TruthEnumTypeWrapper):
+    """Truth of a condition."""
+
+TRUTH_UNSPECIFIED: Truth.ValueType  # 0
+"""Not set."""
+TRUTH_TRUE: Truth.ValueType  # 1
+"""It holds."""
+TRUTH_FALSE: Truth.ValueType  # 2
+"""It does not hold."""
+TRUTH_UNKNOWN: Truth.ValueType  # 3
+"""It touched a missing input or could not be computed."""
+Global___Truth: _TypeAlias = Truth  # noqa: Y015
+
+class _CounterfactualOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CounterfactualOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CounterfactualOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    COUNTERFACTUAL_OUTCOME_UNSPECIFIED: _CounterfactualOutcome.ValueType  # 0
+    """Not set."""
+    COUNTERFACTUAL_OUTCOME_FIRST: _CounterfactualOutcome.ValueType  # 1
+    """The action is first already."""
+    COUNTERFACTUAL_OUTCOME_FOUND: _CounterfactualOutcome.ValueType  # 2
+    """This change makes it first."""
+    COUNTERFACTUAL_OUTCOME_CLOSEST: _CounterfactualOutcome.ValueType  # 3
+    """No change makes it first; this one brings it into the answer."""
+    COUNTERFACTUAL_OUTCOME_REMOVED: _CounterfactualOutcome.ValueType  # 4
+    """This change takes it out of the answer."""
+    COUNTERFACTUAL_OUTCOME_NONE: _CounterfactualOutcome.ValueType  # 5
+    """No change of one input does."""
+    COUNTERFACTUAL_OUTCOME_REFUSED: _CounterfactualOutcome.ValueType  # 6
+    """The customer's will stands in the way; nothing is suggested against it."""
+    COUNTERFACTUAL_OUTCOME_PROTECTED: _CounterfactualOutcome.ValueType  # 7
+    """Only another protected characteristic would; none is suggested."""
+
+class CounterfactualOutcome(_CounterfactualOutcome, metaclass=_CounterfactualOutcomeEnumTypeWrapper):
+    """What a search for the smallest change of one input found."""
+
+COUNTERFACTUAL_OUTCOME_UNSPECIFIED: CounterfactualOutcome.ValueType  # 0
+"""Not set."""
+COUNTERFACTUAL_OUTCOME_FIRST: CounterfactualOutcome.ValueType  # 1
+"""The action is first already."""
+COUNTERFACTUAL_OUTCOME_FOUND: CounterfactualOutcome.ValueType  # 2
+"""This change makes it first."""
+COUNTERFACTUAL_OUTCOME_CLOSEST: CounterfactualOutcome.ValueType  # 3
+"""No change makes it first; this one brings it into the answer."""
+COUNTERFACTUAL_OUTCOME_REMOVED: CounterfactualOutcome.ValueType  # 4
+"""This change takes it out of the answer."""
+COUNTERFACTUAL_OUTCOME_NONE: CounterfactualOutcome.ValueType  # 5
+"""No change of one input does."""
+COUNTERFACTUAL_OUTCOME_REFUSED: CounterfactualOutcome.ValueType  # 6
+"""The customer's will stands in the way; nothing is suggested against it."""
+COUNTERFACTUAL_OUTCOME_PROTECTED: CounterfactualOutcome.ValueType  # 7
+"""Only another protected characteristic would; none is suggested."""
+Global___CounterfactualOutcome: _TypeAlias = CounterfactualOutcome  # noqa: Y015
+
 @_typing.final
 class DecideRequest(_message.Message):
     """One customer, one channel, now."""
@@ -706,7 +778,7 @@ class ExplainRequest(_message.Message):
     decision_id: _builtins.str
     """Id from a DecideResponse."""
     action_id: _builtins.str
-    """Only this action's fate; empty means all."""
+    """Only this action's fate, in full and with what would change it; empty means all, in short."""
     language: _builtins.str
     """Language of texts. Default: that of the decision."""
     def __init__(
@@ -752,6 +824,12 @@ class ExplainResponse(_message.Message):
 
     DECISION_FIELD_NUMBER: _builtins.int
     INPUTS_FIELD_NUMBER: _builtins.int
+    EXPLANATIONS_FIELD_NUMBER: _builtins.int
+    REPRODUCED_FIELD_NUMBER: _builtins.int
+    reproduced: _builtins.bool
+    """Whether deciding again with the same versions gives the logged decision to the byte. Where not (a
+    model failed then, say), `explanations` tell what the rules say of the logged values today.
+    """
     @_builtins.property
     def decision(self) -> Global___DecideResponse:
         """The decision, with FULL detail."""
@@ -760,16 +838,481 @@ class ExplainResponse(_message.Message):
     def inputs(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Values every rule could see, by input name."""
 
+    @_builtins.property
+    def explanations(self) -> _containers.RepeatedCompositeFieldContainer[Global___ActionExplanation]:
+        """Why and why not, from the very versions that decided. With `action_id`: that action, with every rule
+        that judged it and `what_if`. Without: every action in catalogue order, with the rules that removed
+        or moved it. Empty where those versions are no longer held.
+        """
+
     def __init__(
         self,
         *,
         decision: Global___DecideResponse | None = ...,
         inputs: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        explanations: _abc.Iterable[Global___ActionExplanation] | None = ...,
+        reproduced: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "inputs", b"inputs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "explanations", b"explanations", "inputs", b"inputs", "reproduced", b"reproduced"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExplainResponse: _TypeAlias = ExplainResponse  # noqa: Y015
+
+@_typing.final
+class ActionExplanation(_message.Message):
+    """One action's way through a decision."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTION_ID_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    CONSENTS_FIELD_NUMBER: _builtins.int
+    CONTACTS_FIELD_NUMBER: _builtins.int
+    RIVALS_FIELD_NUMBER: _builtins.int
+    WHAT_IF_FIELD_NUMBER: _builtins.int
+    REMOVAL_FIELD_NUMBER: _builtins.int
+    VALID_FROM_FIELD_NUMBER: _builtins.int
+    VALID_UNTIL_FIELD_NUMBER: _builtins.int
+    action_id: _builtins.str
+    """Catalogue id."""
+    stage: _types_pb2.Stage.ValueType
+    """Step that removed it; unset where it was returned."""
+    rank: _builtins.int
+    """Rank in the answer, 1 is best; 0 where it was not returned."""
+    @_builtins.property
+    def priority(self) -> Global___Priority:
+        """Its priority where it was ranked; otherwise unset."""
+
+    @_builtins.property
+    def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___RuleTrace]:
+        """Rules applied while the action was still in: those that removed it first, then those that moved it."""
+
+    @_builtins.property
+    def consents(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConsentTrace]:
+        """The consent its purpose rests on, and that for profiling."""
+
+    @_builtins.property
+    def contacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContactTrace]:
+        """Contact policies for it, those that forbid it first; empty where it was removed before."""
+
+    @_builtins.property
+    def rivals(self) -> _containers.RepeatedCompositeFieldContainer[Global___RivalTrace]:
+        """Returned actions that came before it, best first, at most three; empty where it was not ranked."""
+
+    @_builtins.property
+    def what_if(self) -> Global___Counterfactual:
+        """What would have put it first; set where one action was asked for."""
+
+    @_builtins.property
+    def removal(self) -> Global___Counterfactual:
+        """What would have taken it out of the answer; set where one returned action was asked for."""
+
+    @_builtins.property
+    def valid_from(self) -> _timestamp_pb2.Timestamp:
+        """Start of the action's validity (inclusive); unset where it has none."""
+
+    @_builtins.property
+    def valid_until(self) -> _timestamp_pb2.Timestamp:
+        """End of the action's validity (exclusive); unset where it has none."""
+
+    def __init__(
+        self,
+        *,
+        action_id: _builtins.str = ...,
+        stage: _types_pb2.Stage.ValueType = ...,
+        rank: _builtins.int = ...,
+        priority: Global___Priority | None = ...,
+        rules: _abc.Iterable[Global___RuleTrace] | None = ...,
+        consents: _abc.Iterable[Global___ConsentTrace] | None = ...,
+        contacts: _abc.Iterable[Global___ContactTrace] | None = ...,
+        rivals: _abc.Iterable[Global___RivalTrace] | None = ...,
+        what_if: Global___Counterfactual | None = ...,
+        removal: Global___Counterfactual | None = ...,
+        valid_from: _timestamp_pb2.Timestamp | None = ...,
+        valid_until: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["priority", b"priority", "removal", b"removal", "valid_from", b"valid_from", "valid_until", b"valid_until", "what_if", b"what_if"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_id", b"action_id", "consents", b"consents", "contacts", b"contacts", "priority", b"priority", "rank", b"rank", "removal", b"removal", "rivals", b"rivals", "rules", b"rules", "stage", b"stage", "valid_from", b"valid_from", "valid_until", b"valid_until", "what_if", b"what_if"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ActionExplanation: _TypeAlias = ActionExplanation  # noqa: Y015
+
+@_typing.final
+class RuleTrace(_message.Message):
+    """One rule applied to an action."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_ID_FIELD_NUMBER: _builtins.int
+    POLICY_CLASS_FIELD_NUMBER: _builtins.int
+    EFFECT_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    CONDITION_FIELD_NUMBER: _builtins.int
+    FILE_FIELD_NUMBER: _builtins.int
+    LINE_FIELD_NUMBER: _builtins.int
+    COLUMN_FIELD_NUMBER: _builtins.int
+    RULES_VERSION_FIELD_NUMBER: _builtins.int
+    TRUTH_FIELD_NUMBER: _builtins.int
+    REMOVES_FIELD_NUMBER: _builtins.int
+    SHADOW_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    rule_id: _builtins.str
+    """Id of the rule, e.g. "retention.at-risk-only"."""
+    policy_class: _builtins.str
+    """"eligibility", "applicability" or "suitability"; empty for levers and weights."""
+    effect: _builtins.str
+    """"allow", "deny", "lever", "weight" or "value"."""
+    amount: _builtins.float
+    """Lever: share added, 0.25 is +25 %. Weight: factor. Value: money of the catalogue's currency.
+    Otherwise 0.
+    """
+    condition: _builtins.str
+    """The condition as written, CEL."""
+    file: _builtins.str
+    """File of the rule, relative to the rules folder."""
+    line: _builtins.int
+    """Line of the rule, from 1."""
+    column: _builtins.int
+    """Column of the rule, from 1."""
+    rules_version: _builtins.str
+    """Content address of the rule set, "sha256:..."."""
+    truth: Global___Truth.ValueType
+    """Truth of the condition for this customer and action."""
+    removes: _builtins.bool
+    """Whether it takes the action out: an allow that does not hold, a deny that holds or is unknown."""
+    shadow: _builtins.bool
+    """Whether it is in shadow: evaluated and reported, without effect."""
+    @_builtins.property
+    def parts(self) -> Global___SubCondition:
+        """The condition taken apart, with the value of each part; unset where that is not possible."""
+
+    def __init__(
+        self,
+        *,
+        rule_id: _builtins.str = ...,
+        policy_class: _builtins.str = ...,
+        effect: _builtins.str = ...,
+        amount: _builtins.float = ...,
+        condition: _builtins.str = ...,
+        file: _builtins.str = ...,
+        line: _builtins.int = ...,
+        column: _builtins.int = ...,
+        rules_version: _builtins.str = ...,
+        truth: Global___Truth.ValueType = ...,
+        removes: _builtins.bool = ...,
+        shadow: _builtins.bool = ...,
+        parts: Global___SubCondition | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["parts", b"parts"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "column", b"column", "condition", b"condition", "effect", b"effect", "file", b"file", "line", b"line", "parts", b"parts", "policy_class", b"policy_class", "removes", b"removes", "rule_id", b"rule_id", "rules_version", b"rules_version", "shadow", b"shadow", "truth", b"truth"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RuleTrace: _TypeAlias = RuleTrace  # noqa: Y015
+
+@_typing.final
+class SubCondition(_message.Message):
+    """A part of a condition and what it saw."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    LINE_FIELD_NUMBER: _builtins.int
+    COLUMN_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """The words of the part, CEL."""
+    line: _builtins.int
+    """Line it is written at, in the rule's file, from 1; 0 where the files are no longer held, and in rows
+    of decision tables, whose place is the rule's.
+    """
+    column: _builtins.int
+    """Column it is written at, from 1; 0 where there is no line."""
+    value: _builtins.str
+    """Its value as it would be written in a condition; empty where it had none."""
+    missing: _builtins.str
+    """Why it had no value: "absent", "stale", "withheld", "not scored", "not computable", or the inputs it
+    lacks, by name.
+    """
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___SubCondition]:
+        """Its own parts, in the order they are read."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        line: _builtins.int = ...,
+        column: _builtins.int = ...,
+        value: _builtins.str = ...,
+        missing: _builtins.str = ...,
+        parts: _abc.Iterable[Global___SubCondition] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["column", b"column", "line", b"line", "missing", b"missing", "parts", b"parts", "text", b"text", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubCondition: _TypeAlias = SubCondition  # noqa: Y015
+
+@_typing.final
+class ConsentTrace(_message.Message):
+    """The consent a purpose rests on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USED_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    NOTICE_VERSION_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """Where the record came from, e.g. "web:preferences"; empty where nothing is recorded."""
+    notice_version: _builtins.str
+    """Version of the notice it was given under; empty where none is recorded."""
+    @_builtins.property
+    def used(self) -> _types_pb2.ConsentUsed:
+        """What is in force, since when, and the legal basis."""
+
+    def __init__(
+        self,
+        *,
+        used: _types_pb2.ConsentUsed | None = ...,
+        source: _builtins.str = ...,
+        notice_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["used", b"used"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["notice_version", b"notice_version", "source", b"source", "used", b"used"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConsentTrace: _TypeAlias = ConsentTrace  # noqa: Y015
+
+@_typing.final
+class ContactTrace(_message.Message):
+    """What a contact policy counted against an action."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    FILE_FIELD_NUMBER: _builtins.int
+    LINE_FIELD_NUMBER: _builtins.int
+    COLUMN_FIELD_NUMBER: _builtins.int
+    PER_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    WINDOW_SECONDS_FIELD_NUMBER: _builtins.int
+    COUNTED_FIELD_NUMBER: _builtins.int
+    FORBIDS_FIELD_NUMBER: _builtins.int
+    FREE_TIME_FIELD_NUMBER: _builtins.int
+    policy_id: _builtins.str
+    """Id of the policy, e.g. "contact.action-cap"."""
+    kind: _builtins.str
+    """"cap", "cooldown" or "exclusion"."""
+    file: _builtins.str
+    """File of the policy, relative to the rules folder."""
+    line: _builtins.int
+    """Line of the policy, from 1."""
+    column: _builtins.int
+    """Column of the policy, from 1."""
+    per: _builtins.str
+    """Which events count together: "action", "group", "channel", "purpose" or "overall"."""
+    limit: _builtins.int
+    """How many events forbid the action."""
+    window_seconds: _builtins.int
+    """Length of the window, in seconds; it slides and ends at the decision."""
+    forbids: _builtins.bool
+    """Whether it forbids the action."""
+    @_builtins.property
+    def counted(self) -> _containers.RepeatedCompositeFieldContainer[Global___CountedContact]:
+        """The events in the window that counted, oldest first."""
+
+    @_builtins.property
+    def free_time(self) -> _timestamp_pb2.Timestamp:
+        """When enough events will have left the window; unset where it does not forbid."""
+
+    def __init__(
+        self,
+        *,
+        policy_id: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        file: _builtins.str = ...,
+        line: _builtins.int = ...,
+        column: _builtins.int = ...,
+        per: _builtins.str = ...,
+        limit: _builtins.int = ...,
+        window_seconds: _builtins.int = ...,
+        counted: _abc.Iterable[Global___CountedContact] | None = ...,
+        forbids: _builtins.bool = ...,
+        free_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["free_time", b"free_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["column", b"column", "counted", b"counted", "file", b"file", "forbids", b"forbids", "free_time", b"free_time", "kind", b"kind", "limit", b"limit", "line", b"line", "per", b"per", "policy_id", b"policy_id", "window_seconds", b"window_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContactTrace: _TypeAlias = ContactTrace  # noqa: Y015
+
+@_typing.final
+class CountedContact(_message.Message):
+    """One contact that counted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: _builtins.int
+    ACTION_ID_FIELD_NUMBER: _builtins.int
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    action_id: _builtins.str
+    """The action it was about."""
+    channel: _builtins.str
+    """The channel it was on."""
+    outcome: _builtins.str
+    """What happened: "shown", "clicked", "accepted", "declined" or "snoozed"."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When it happened."""
+
+    def __init__(
+        self,
+        *,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        action_id: _builtins.str = ...,
+        channel: _builtins.str = ...,
+        outcome: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_id", b"action_id", "channel", b"channel", "outcome", b"outcome", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountedContact: _TypeAlias = CountedContact  # noqa: Y015
+
+@_typing.final
+class RivalTrace(_message.Message):
+    """A returned action that came before, and what made the difference."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTION_ID_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    FACTORS_FIELD_NUMBER: _builtins.int
+    RULE_IDS_FIELD_NUMBER: _builtins.int
+    action_id: _builtins.str
+    """Catalogue id."""
+    rank: _builtins.int
+    """Its rank."""
+    @_builtins.property
+    def priority(self) -> Global___Priority:
+        """Its priority."""
+
+    @_builtins.property
+    def factors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Factors that would each, had they been as the rival's, have put the action level or ahead:
+        "propensity", "weight", "value", "levers". Empty where no single one would, or where the order
+        was not decided by priority.
+        """
+
+    @_builtins.property
+    def rule_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Levers and weights, by rule id, without which the order would turn."""
+
+    def __init__(
+        self,
+        *,
+        action_id: _builtins.str = ...,
+        rank: _builtins.int = ...,
+        priority: Global___Priority | None = ...,
+        factors: _abc.Iterable[_builtins.str] | None = ...,
+        rule_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["priority", b"priority"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_id", b"action_id", "factors", b"factors", "priority", b"priority", "rank", b"rank", "rule_ids", b"rule_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RivalTrace: _TypeAlias = RivalTrace  # noqa: Y015
+
+@_typing.final
+class Counterfactual(_message.Message):
+    """The smallest single change of one input that changes an action's fate. How small is measured:
+    docs/adr/0011-the-smallest-change.md.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
+    FROM_VALUE_FIELD_NUMBER: _builtins.int
+    TO_VALUE_FIELD_NUMBER: _builtins.int
+    WORDS_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    PROTECTED_INPUTS_FIELD_NUMBER: _builtins.int
+    DECISIONS_FIELD_NUMBER: _builtins.int
+    EXHAUSTED_FIELD_NUMBER: _builtins.int
+    outcome: Global___CounterfactualOutcome.ValueType
+    """What was found."""
+    input: _builtins.str
+    """Input to change: an input name such as "features.contract", "consents.<purpose>" where the customer
+    never answered, "request.filter", or "contact.<policy>/<action>" for a rest from contacts. Empty
+    where no change was found.
+    """
+    from_value: _builtins.str
+    """Value it had, with its unit; "missing" or a label's name where it had none."""
+    to_value: _builtins.str
+    """Value it would have, with its unit."""
+    words: _builtins.str
+    """The answer as one sentence in the asked language."""
+    rank: _builtins.int
+    """Rank reached with the change, 1 is best; 0 where it is not returned."""
+    stage: _types_pb2.Stage.ValueType
+    """With REMOVED: the step that takes it out."""
+    steps: _builtins.float
+    """Size of the change, in steps."""
+    decisions: _builtins.int
+    """How many decisions were tried."""
+    exhausted: _builtins.bool
+    """Whether the bound on decisions cut the search short, so that a smaller change may exist."""
+    @_builtins.property
+    def protected_inputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Protected inputs another value of which would do; their values are never named."""
+
+    def __init__(
+        self,
+        *,
+        outcome: Global___CounterfactualOutcome.ValueType = ...,
+        input: _builtins.str = ...,
+        from_value: _builtins.str = ...,
+        to_value: _builtins.str = ...,
+        words: _builtins.str = ...,
+        rank: _builtins.int = ...,
+        stage: _types_pb2.Stage.ValueType = ...,
+        steps: _builtins.float = ...,
+        protected_inputs: _abc.Iterable[_builtins.str] | None = ...,
+        decisions: _builtins.int = ...,
+        exhausted: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decisions", b"decisions", "exhausted", b"exhausted", "from_value", b"from_value", "input", b"input", "outcome", b"outcome", "protected_inputs", b"protected_inputs", "rank", b"rank", "stage", b"stage", "steps", b"steps", "to_value", b"to_value", "words", b"words"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Counterfactual: _TypeAlias = Counterfactual  # noqa: Y015

@@ -75,7 +75,8 @@ class DecisionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Explain(self, request, context):
-        """Returns a logged decision with every detail. NOT_FOUND where the log does not hold the id.
+        """Returns a logged decision with every detail: why, why not, and for one action what if. NOT_FOUND
+        where the log does not hold the id, or the decision does not know the action.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,7 +43,9 @@ class DecisionServiceStub:
     DecideBatch: _grpc.UnaryUnaryMultiCallable[_decision_service_pb2.DecideBatchRequest, _decision_service_pb2.DecideBatchResponse]
     """Decides for several customers; each item has its own result or error."""
     Explain: _grpc.UnaryUnaryMultiCallable[_decision_service_pb2.ExplainRequest, _decision_service_pb2.ExplainResponse]
-    """Returns a logged decision with every detail. NOT_FOUND where the log does not hold the id."""
+    """Returns a logged decision with every detail: why, why not, and for one action what if. NOT_FOUND
+    where the log does not hold the id, or the decision does not know the action.
+    """
 
 @_typing.type_check_only
 class DecisionServiceAsyncStub(DecisionServiceStub):
@@ -60,7 +62,9 @@ class DecisionServiceAsyncStub(DecisionServiceStub):
     DecideBatch: _aio.UnaryUnaryMultiCallable[_decision_service_pb2.DecideBatchRequest, _decision_service_pb2.DecideBatchResponse]  # type: ignore[assignment]
     """Decides for several customers; each item has its own result or error."""
     Explain: _aio.UnaryUnaryMultiCallable[_decision_service_pb2.ExplainRequest, _decision_service_pb2.ExplainResponse]  # type: ignore[assignment]
-    """Returns a logged decision with every detail. NOT_FOUND where the log does not hold the id."""
+    """Returns a logged decision with every detail: why, why not, and for one action what if. NOT_FOUND
+    where the log does not hold the id, or the decision does not know the action.
+    """
 
 class DecisionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Decides the next best actions for a customer and explains past decisions."""
@@ -92,6 +96,8 @@ class DecisionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _decision_service_pb2.ExplainRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_decision_service_pb2.ExplainResponse, _abc.Awaitable[_decision_service_pb2.ExplainResponse]]:
-        """Returns a logged decision with every detail. NOT_FOUND where the log does not hold the id."""
+        """Returns a logged decision with every detail: why, why not, and for one action what if. NOT_FOUND
+        where the log does not hold the id, or the decision does not know the action.
+        """
 
 def add_DecisionServiceServicer_to_server(servicer: DecisionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

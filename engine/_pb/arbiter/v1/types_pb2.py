@@ -25,37 +25,49 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x61rbiter/v1/types.proto\x12\narbiter.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\'\n\x08Identity\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\xa8\x01\n\x0c\x43ontextValue\x12\x16\n\x0cstring_value\x18\x01 \x01(\tH\x00\x12\x16\n\x0c\x64ouble_value\x18\x02 \x01(\x01H\x00\x12\x13\n\tint_value\x18\x03 \x01(\x03H\x00\x12\x14\n\nbool_value\x18\x04 \x01(\x08H\x00\x12\x35\n\x0ftimestamp_value\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x42\x06\n\x04kind\"\x80\x02\n\x06Reason\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12(\n\x06source\x18\x02 \x01(\x0e\x32\x18.arbiter.v1.ReasonSource\x12\x12\n\nagent_text\x18\x03 \x01(\t\x12\x15\n\rcustomer_text\x18\x04 \x01(\t\x12\x0f\n\x07rule_id\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12\x14\n\x0c\x63ontribution\x18\x07 \x01(\x01\x12.\n\x06values\x18\x08 \x03(\x0b\x32\x1e.arbiter.v1.Reason.ValuesEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xab\x01\n\x0b\x43onsentUsed\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x02 \x01(\t\x12\'\n\x05state\x18\x03 \x01(\x0e\x32\x18.arbiter.v1.ConsentState\x12\x13\n\x0blegal_basis\x18\x04 \x01(\t\x12\x11\n\tpermitted\x18\x05 \x01(\x08\x12)\n\x05since\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb5\x01\n\x08Versions\x12\r\n\x05rules\x18\x01 \x01(\t\x12\x11\n\tcatalogue\x18\x02 \x01(\t\x12\x16\n\x0e\x66\x65\x61ture_schema\x18\x03 \x01(\t\x12\x30\n\x06models\x18\x04 \x03(\x0b\x32 .arbiter.v1.Versions.ModelsEntry\x12\x0e\n\x06\x65ngine\x18\x05 \x01(\t\x1a-\n\x0bModelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01*\xd1\x01\n\x0c\x43onsentState\x12\x1d\n\x19\x43ONSENT_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43ONSENT_STATE_GRANTED\x10\x01\x12\x18\n\x14\x43ONSENT_STATE_DENIED\x10\x02\x12\x1b\n\x17\x43ONSENT_STATE_WITHDRAWN\x10\x03\x12\x1a\n\x16\x43ONSENT_STATE_OBJECTED\x10\x04\x12\x19\n\x15\x43ONSENT_STATE_EXPIRED\x10\x05\x12\x19\n\x15\x43ONSENT_STATE_UNKNOWN\x10\x06*\xad\x01\n\x0bOutcomeType\x12\x1c\n\x18OUTCOME_TYPE_UNSPECIFIED\x10\x00\x12\x16\n\x12OUTCOME_TYPE_SHOWN\x10\x01\x12\x18\n\x14OUTCOME_TYPE_CLICKED\x10\x02\x12\x19\n\x15OUTCOME_TYPE_ACCEPTED\x10\x03\x12\x19\n\x15OUTCOME_TYPE_DECLINED\x10\x04\x12\x18\n\x14OUTCOME_TYPE_SNOOZED\x10\x05*\xba\x01\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x16\n\x12STAGE_AVAILABILITY\x10\x01\x12\x11\n\rSTAGE_CONSENT\x10\x02\x12\x15\n\x11STAGE_ELIGIBILITY\x10\x03\x12\x17\n\x13STAGE_APPLICABILITY\x10\x04\x12\x15\n\x11STAGE_SUITABILITY\x10\x05\x12\x11\n\rSTAGE_CONTACT\x10\x06\x12\x15\n\x11STAGE_ARBITRATION\x10\x07*\xae\x01\n\x0cReasonSource\x12\x1d\n\x19REASON_SOURCE_UNSPECIFIED\x10\x00\x12\x18\n\x14REASON_SOURCE_ENGINE\x10\x01\x12\x19\n\x15REASON_SOURCE_CONSENT\x10\x02\x12\x16\n\x12REASON_SOURCE_RULE\x10\x03\x12\x19\n\x15REASON_SOURCE_CONTACT\x10\x04\x12\x17\n\x13REASON_SOURCE_MODEL\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x61rbiter/v1/types.proto\x12\narbiter.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\'\n\x08Identity\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\xdc\x02\n\x0c\x43ontextValue\x12\x16\n\x0cstring_value\x18\x01 \x01(\tH\x00\x12\x16\n\x0c\x64ouble_value\x18\x02 \x01(\x01H\x00\x12\x13\n\tint_value\x18\x03 \x01(\x03H\x00\x12\x14\n\nbool_value\x18\x04 \x01(\x08H\x00\x12\x35\n\x0ftimestamp_value\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12-\n\x0bstring_list\x18\x06 \x01(\x0b\x32\x16.arbiter.v1.StringListH\x00\x12\'\n\x08int_list\x18\x07 \x01(\x0b\x32\x13.arbiter.v1.IntListH\x00\x12-\n\x0b\x64ouble_list\x18\x08 \x01(\x0b\x32\x16.arbiter.v1.DoubleListH\x00\x12+\n\ndouble_map\x18\t \x01(\x0b\x32\x15.arbiter.v1.DoubleMapH\x00\x42\x06\n\x04kind\"\x1c\n\nStringList\x12\x0e\n\x06values\x18\x01 \x03(\t\"\x19\n\x07IntList\x12\x0e\n\x06values\x18\x01 \x03(\x03\"\x1c\n\nDoubleList\x12\x0e\n\x06values\x18\x01 \x03(\x01\"m\n\tDoubleMap\x12\x31\n\x06values\x18\x01 \x03(\x0b\x32!.arbiter.v1.DoubleMap.ValuesEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x80\x02\n\x06Reason\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12(\n\x06source\x18\x02 \x01(\x0e\x32\x18.arbiter.v1.ReasonSource\x12\x12\n\nagent_text\x18\x03 \x01(\t\x12\x15\n\rcustomer_text\x18\x04 \x01(\t\x12\x0f\n\x07rule_id\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12\x14\n\x0c\x63ontribution\x18\x07 \x01(\x01\x12.\n\x06values\x18\x08 \x03(\x0b\x32\x1e.arbiter.v1.Reason.ValuesEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xab\x01\n\x0b\x43onsentUsed\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x02 \x01(\t\x12\'\n\x05state\x18\x03 \x01(\x0e\x32\x18.arbiter.v1.ConsentState\x12\x13\n\x0blegal_basis\x18\x04 \x01(\t\x12\x11\n\tpermitted\x18\x05 \x01(\x08\x12)\n\x05since\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb5\x01\n\x08Versions\x12\r\n\x05rules\x18\x01 \x01(\t\x12\x11\n\tcatalogue\x18\x02 \x01(\t\x12\x16\n\x0e\x66\x65\x61ture_schema\x18\x03 \x01(\t\x12\x30\n\x06models\x18\x04 \x03(\x0b\x32 .arbiter.v1.Versions.ModelsEntry\x12\x0e\n\x06\x65ngine\x18\x05 \x01(\t\x1a-\n\x0bModelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01*\xd1\x01\n\x0c\x43onsentState\x12\x1d\n\x19\x43ONSENT_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43ONSENT_STATE_GRANTED\x10\x01\x12\x18\n\x14\x43ONSENT_STATE_DENIED\x10\x02\x12\x1b\n\x17\x43ONSENT_STATE_WITHDRAWN\x10\x03\x12\x1a\n\x16\x43ONSENT_STATE_OBJECTED\x10\x04\x12\x19\n\x15\x43ONSENT_STATE_EXPIRED\x10\x05\x12\x19\n\x15\x43ONSENT_STATE_UNKNOWN\x10\x06*\xad\x01\n\x0bOutcomeType\x12\x1c\n\x18OUTCOME_TYPE_UNSPECIFIED\x10\x00\x12\x16\n\x12OUTCOME_TYPE_SHOWN\x10\x01\x12\x18\n\x14OUTCOME_TYPE_CLICKED\x10\x02\x12\x19\n\x15OUTCOME_TYPE_ACCEPTED\x10\x03\x12\x19\n\x15OUTCOME_TYPE_DECLINED\x10\x04\x12\x18\n\x14OUTCOME_TYPE_SNOOZED\x10\x05*\xba\x01\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x16\n\x12STAGE_AVAILABILITY\x10\x01\x12\x11\n\rSTAGE_CONSENT\x10\x02\x12\x15\n\x11STAGE_ELIGIBILITY\x10\x03\x12\x17\n\x13STAGE_APPLICABILITY\x10\x04\x12\x15\n\x11STAGE_SUITABILITY\x10\x05\x12\x11\n\rSTAGE_CONTACT\x10\x06\x12\x15\n\x11STAGE_ARBITRATION\x10\x07*\xae\x01\n\x0cReasonSource\x12\x1d\n\x19REASON_SOURCE_UNSPECIFIED\x10\x00\x12\x18\n\x14REASON_SOURCE_ENGINE\x10\x01\x12\x19\n\x15REASON_SOURCE_CONSENT\x10\x02\x12\x16\n\x12REASON_SOURCE_RULE\x10\x03\x12\x19\n\x15REASON_SOURCE_CONTACT\x10\x04\x12\x17\n\x13REASON_SOURCE_MODEL\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'arbiter.v1.types_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_DOUBLEMAP_VALUESENTRY']._loaded_options = None
+  _globals['_DOUBLEMAP_VALUESENTRY']._serialized_options = b'8\001'
   _globals['_REASON_VALUESENTRY']._loaded_options = None
   _globals['_REASON_VALUESENTRY']._serialized_options = b'8\001'
   _globals['_VERSIONS_MODELSENTRY']._loaded_options = None
   _globals['_VERSIONS_MODELSENTRY']._serialized_options = b'8\001'
-  _globals['_CONSENTSTATE']._serialized_start=901
-  _globals['_CONSENTSTATE']._serialized_end=1110
-  _globals['_OUTCOMETYPE']._serialized_start=1113
-  _globals['_OUTCOMETYPE']._serialized_end=1286
-  _globals['_STAGE']._serialized_start=1289
-  _globals['_STAGE']._serialized_end=1475
-  _globals['_REASONSOURCE']._serialized_start=1478
-  _globals['_REASONSOURCE']._serialized_end=1652
+  _globals['_CONSENTSTATE']._serialized_start=1279
+  _globals['_CONSENTSTATE']._serialized_end=1488
+  _globals['_OUTCOMETYPE']._serialized_start=1491
+  _globals['_OUTCOMETYPE']._serialized_end=1664
+  _globals['_STAGE']._serialized_start=1667
+  _globals['_STAGE']._serialized_end=1853
+  _globals['_REASONSOURCE']._serialized_start=1856
+  _globals['_REASONSOURCE']._serialized_end=2030
   _globals['_IDENTITY']._serialized_start=71
   _globals['_IDENTITY']._serialized_end=110
   _globals['_CONTEXTVALUE']._serialized_start=113
-  _globals['_CONTEXTVALUE']._serialized_end=281
-  _globals['_REASON']._serialized_start=284
-  _globals['_REASON']._serialized_end=540
-  _globals['_REASON_VALUESENTRY']._serialized_start=495
-  _globals['_REASON_VALUESENTRY']._serialized_end=540
-  _globals['_CONSENTUSED']._serialized_start=543
-  _globals['_CONSENTUSED']._serialized_end=714
-  _globals['_VERSIONS']._serialized_start=717
-  _globals['_VERSIONS']._serialized_end=898
-  _globals['_VERSIONS_MODELSENTRY']._serialized_start=853
-  _globals['_VERSIONS_MODELSENTRY']._serialized_end=898
+  _globals['_CONTEXTVALUE']._serialized_end=461
+  _globals['_STRINGLIST']._serialized_start=463
+  _globals['_STRINGLIST']._serialized_end=491
+  _globals['_INTLIST']._serialized_start=493
+  _globals['_INTLIST']._serialized_end=518
+  _globals['_DOUBLELIST']._serialized_start=520
+  _globals['_DOUBLELIST']._serialized_end=548
+  _globals['_DOUBLEMAP']._serialized_start=550
+  _globals['_DOUBLEMAP']._serialized_end=659
+  _globals['_DOUBLEMAP_VALUESENTRY']._serialized_start=614
+  _globals['_DOUBLEMAP_VALUESENTRY']._serialized_end=659
+  _globals['_REASON']._serialized_start=662
+  _globals['_REASON']._serialized_end=918
+  _globals['_REASON_VALUESENTRY']._serialized_start=873
+  _globals['_REASON_VALUESENTRY']._serialized_end=918
+  _globals['_CONSENTUSED']._serialized_start=921
+  _globals['_CONSENTUSED']._serialized_end=1092
+  _globals['_VERSIONS']._serialized_start=1095
+  _globals['_VERSIONS']._serialized_end=1276
+  _globals['_VERSIONS_MODELSENTRY']._serialized_start=1231
+  _globals['_VERSIONS_MODELSENTRY']._serialized_end=1276
 # @@protoc_insertion_point(module_scope)

@@ -213,6 +213,10 @@ class ContextValue(_message.Message):
     INT_VALUE_FIELD_NUMBER: _builtins.int
     BOOL_VALUE_FIELD_NUMBER: _builtins.int
     TIMESTAMP_VALUE_FIELD_NUMBER: _builtins.int
+    STRING_LIST_FIELD_NUMBER: _builtins.int
+    INT_LIST_FIELD_NUMBER: _builtins.int
+    DOUBLE_LIST_FIELD_NUMBER: _builtins.int
+    DOUBLE_MAP_FIELD_NUMBER: _builtins.int
     string_value: _builtins.str
     """Text of at most 1,024 characters."""
     double_value: _builtins.float
@@ -225,6 +229,22 @@ class ContextValue(_message.Message):
     def timestamp_value(self) -> _timestamp_pb2.Timestamp:
         """An instant."""
 
+    @_builtins.property
+    def string_list(self) -> Global___StringList:
+        """Texts, in their order; type list<string>."""
+
+    @_builtins.property
+    def int_list(self) -> Global___IntList:
+        """Whole numbers, in their order; type list<int>."""
+
+    @_builtins.property
+    def double_list(self) -> Global___DoubleList:
+        """Finite numbers, in their order; type list<double>."""
+
+    @_builtins.property
+    def double_map(self) -> Global___DoubleMap:
+        """Finite numbers by name; type map<string,double>."""
+
     def __init__(
         self,
         *,
@@ -233,16 +253,136 @@ class ContextValue(_message.Message):
         int_value: _builtins.int = ...,
         bool_value: _builtins.bool = ...,
         timestamp_value: _timestamp_pb2.Timestamp | None = ...,
+        string_list: Global___StringList | None = ...,
+        int_list: Global___IntList | None = ...,
+        double_list: Global___DoubleList | None = ...,
+        double_map: Global___DoubleMap | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["bool_value", b"bool_value", "double_value", b"double_value", "int_value", b"int_value", "kind", b"kind", "string_value", b"string_value", "timestamp_value", b"timestamp_value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bool_value", b"bool_value", "double_list", b"double_list", "double_map", b"double_map", "double_value", b"double_value", "int_list", b"int_list", "int_value", b"int_value", "kind", b"kind", "string_list", b"string_list", "string_value", b"string_value", "timestamp_value", b"timestamp_value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bool_value", b"bool_value", "double_value", b"double_value", "int_value", b"int_value", "kind", b"kind", "string_value", b"string_value", "timestamp_value", b"timestamp_value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bool_value", b"bool_value", "double_list", b"double_list", "double_map", b"double_map", "double_value", b"double_value", "int_list", b"int_list", "int_value", b"int_value", "kind", b"kind", "string_list", b"string_list", "string_value", b"string_value", "timestamp_value", b"timestamp_value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["string_value", "double_value", "int_value", "bool_value", "timestamp_value"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["string_value", "double_value", "int_value", "bool_value", "timestamp_value", "string_list", "int_list", "double_list", "double_map"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___ContextValue: _TypeAlias = ContextValue  # noqa: Y015
+
+@_typing.final
+class StringList(_message.Message):
+    """Texts; at most 256."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Each of at most 1,024 characters."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StringList: _TypeAlias = StringList  # noqa: Y015
+
+@_typing.final
+class IntList(_message.Message):
+    """Whole numbers; at most 256."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """In their order."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IntList: _TypeAlias = IntList  # noqa: Y015
+
+@_typing.final
+class DoubleList(_message.Message):
+    """Finite numbers; at most 256."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """In their order."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DoubleList: _TypeAlias = DoubleList  # noqa: Y015
+
+@_typing.final
+class DoubleMap(_message.Message):
+    """Finite numbers by name; at most 256."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ValuesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Names have at most 1,024 characters."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DoubleMap: _TypeAlias = DoubleMap  # noqa: Y015
 
 @_typing.final
 class Reason(_message.Message):

@@ -1,0 +1,143 @@
+"""`arbiter rules diff`: two rule sets compared in words, and on the customers of a data directory."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from engine.bootstrap import compile_snapshot, wall_clock_ms
+from engine.core.rulebook import Rulebook
+from engine.core.snapshot import Snapshot
+from engine.decisionlog.errors import LogError
+from engine.decisionlog.log import DecisionLog
+from engine.errors import SetupInvalid
+from engine.publishing import named_set
+from engine.ruleset.archive import ArchivedSet
+from engine.ruleset.changes import Change, changes
+from engine.service.impact import Case, Impact, compare, demo_cases
+from engine.settings import Settings
+from feature_store.embedded import open_embedded
+from feature_store.errors import StoreError
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two rule sets: what it was called, and its content address."""
+
+    name: str
+    rules: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What to decide with both: customers on channels, or the last `logged` decisions instead."""
+
+    channels: tuple[str, ...] = ()  # empty: all the channels there are
+    logged: int = 0
+    by: tuple[str, ...] = ("contract",)
+    customers: int | None = None  # at most so many
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleDiff:
+    """Everything the comparison found. `cases_are` says in words what was decided twice."""
+
+    before: Side
+    after: Side
+    currency: str
+    changes: tuple[Change, ...]
+    cases_are: str
+    impact: Impact
+    compile_s: float
+    decide_s: float
+
+
+def diff(settings: Settings, before: str, after: str, *, asked: Asked) -> RuleDiff:
+    """Compares the rule sets that two names mean. Raises SetupInvalid."""
+    started = time.perf_counter()
+    sets = [named_set(settings, name) for name in (before, after)]
+    old, new = (_compiled(settings, each.archived, each.label) for each in sets)
+    compiled = time.perf_counter()
+    cases, cases_are = _cases(settings, old.rulebook, new.rulebook, asked)
+    with _without_collection():
+        impact = compare(old, new, cases, by=asked.by)
+    return RuleDiff(
+        before=Side(sets[0].label, old.versions.rules),
+        after=Side(sets[1].label, new.versions.rules),
+        currency=new.rulebook.currency,
+        changes=changes(sets[0].archived.sources, sets[1].archived.sources),
+        cases_are=cases_are,
+        impact=impact,
+        compile_s=compiled - started,
+        decide_s=time.perf_counter() - compiled,
+    )
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Decisions make no cycles, and looking for some in all there is costs a twentieth of the time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _compiled(settings: Settings, archived: ArchivedSet, label: str) -> Snapshot:
+    try:
+        return compile_snapshot(archived, settings.registry)
+    except SetupInvalid as error:
+        raise SetupInvalid(f"{label} cannot serve: {error}") from error
+
+
+def _cases(settings: Settings, old: Rulebook, new: Rulebook, asked: Asked) -> tuple[Sequence[Case], str]:
+    if asked.logged:
+        return _logged(settings, asked.logged)
+    channels = asked.channels or tuple(c for c in new.vocabulary.channels if c in old.vocabulary.channels)
+    unknown = sorted(set(channels) - new.vocabulary.channels.keys() - old.vocabulary.channels.keys())
+    if unknown or not channels:
+        known = ", ".join(new.vocabulary.channels)
+        raise SetupInvalid(f"no rule set has a channel {', '.join(unknown)}; known: {known}")
+    cases = _customers(settings, channels, new.vocabulary.languages[0], asked.customers)
+    where = f"on {channels[0]}" if len(channels) == 1 else f"each on one of {', '.join(channels)}"
+    return (
+        cases,
+        f"customers, {where}, without context" if cases else "customers: the data directory has none",
+    )
+
+
+def _customers(
+    settings: Settings, channels: tuple[str, ...], language: str, limit: int | None
+) -> Sequence[Case]:
+    folder = settings.data_dir / "store"
+    if not folder.is_dir():
+        return ()
+    try:
+        store = open_embedded(folder)
+        try:
+            read = (
+                store.read(name) for i, name in enumerate(store.customers()) if limit is None or i < limit
+            )
+            states = (state for state in read if state is not None)
+            return list(demo_cases(states, channels=channels, language=language, now_ms=wall_clock_ms()))
+        finally:
+            store.close()
+    except StoreError as error:
+        raise SetupInvalid(str(error)) from error
+
+
+def _logged(settings: Settings, count: int) -> tuple[Sequence[Case], str]:
+    folder = settings.data_dir / "decisions"
+    if not folder.is_dir():
+        raise SetupInvalid(f"{folder}: there is no decision log; name its folder with --data-dir")
+    try:
+        last = deque(DecisionLog(folder).scan(), maxlen=count)
+    except LogError as error:
+        raise SetupInvalid(str(error)) from error
+    return [Case(r.request, r.state, r.now_ms) for r in last], f"of the last {count:,} logged decisions"

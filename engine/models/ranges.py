@@ -1,0 +1,40 @@
+"""How the numbers models read were distributed among the customers they were trained on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from itertools import accumulate
+from pathlib import Path
+
+from engine.core.change import NumberRange
+from model_registry import open_version
+
+_HISTOGRAMS = "histograms.json"
+_FEWEST_EDGES = 4  # fewer are the codes of a truth value or a short category
+
+
+def number_ranges(registry_root: Path, versions: Mapping[str, int]) -> Mapping[str, NumberRange]:
+    """Ranges by input name, from the reference histograms of the given model versions.
+
+    Raises RegistryError where a version or its histograms cannot be read.
+    """
+    found: dict[str, NumberRange] = {}
+    for name, version in sorted(versions.items()):
+        content = open_version(registry_root, name, version).read(_HISTOGRAMS)
+        for feature, histogram in json.loads(content)["inputs"].items():
+            edges = tuple(float(e) for e in histogram["edges"])
+            if len(edges) >= _FEWEST_EDGES:
+                found.setdefault(f"features.{feature}", _range(edges, histogram["counts"]))
+    return found
+
+
+def _range(edges: tuple[float, ...], counts: list[int]) -> NumberRange:
+    """The edges, and the width between the edges nearest to the quartiles."""
+    below = list(accumulate(counts))[: len(edges)]  # customers up to each edge
+    total = sum(counts)
+
+    def nearest(share: float) -> float:
+        return min(zip(below, edges, strict=True), key=lambda pair: abs(pair[0] - share * total))[1]
+
+    return NumberRange(edges, nearest(0.75) - nearest(0.25) or edges[-1] - edges[0])

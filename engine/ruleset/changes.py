@@ -1,0 +1,246 @@
+"""What changed between two rule sets, in words: what was added, removed and changed, field by field.
+
+Works on typed documents of every kind alike: the entries of a document's lists are compared by their ids,
+what a document says besides them as a whole. Where an entry stands, and in which file, is no change.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from engine.ruleset.documents import (
+    ArbitrationDocument,
+    CatalogueDocument,
+    ConsentPolicyDocument,
+    Document,
+    VocabularyDocument,
+)
+from engine.ruleset.reading import read_documents
+
+_NAMES: Final = ("id", "code", "name", "type")
+"""Fields an entry may go by."""
+_NOUNS: Final = {
+    "Arbitration": "arbitration",
+    "Catalogue": "catalogue",
+    "Catalogue.actions": "action",
+    "ConsentPolicy": "consent policy",
+    "ConsentPolicy.purposes": "purpose",
+    "ContactPack.policies": "contact policy",
+    "DecisionTable": "decision table",
+    "PolicyPack.rules": "rule",
+    "ReasonCatalogue": "labels",
+    "ReasonCatalogue.reasons": "reason",
+    "Vocabulary": "vocabulary",
+    "Vocabulary.context": "context field",
+    "Vocabulary.signals": "declared signal",
+}
+_ORDER: Final = (
+    "purpose",
+    "consent policy",
+    "rule",
+    "decision table",
+    "contact policy",
+    "arbitration",
+    "action",
+)
+"""What people should see first; other nouns follow in alphabetical order."""
+_ONLY: Final = (ArbitrationDocument, CatalogueDocument, ConsentPolicyDocument, VocabularyDocument)
+_WORDS: Final = {
+    "when": "condition",
+    "applies_to": "scope",
+    "otherwise": "reason otherwise",
+    "valid": "validity",
+}
+_DAY_MS: Final = 86_400_000
+_UNITS: Final = (("w", 7 * _DAY_MS), ("d", _DAY_MS), ("h", 3_600_000), ("m", 60_000))
+
+Leaves = Mapping[str, str]
+
+
+class How(StrEnum):
+    """What became of an entry."""
+
+    ADDED = "added"
+    REMOVED = "removed"
+    CHANGED = "changed"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldChange:
+    """One field of an entry; empty text where it is not given."""
+
+    field: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One entry that differs; `file` and `line` are where it stands, of a removed one where it stood.
+
+    `summary` says what an added or removed one does; `fields` what of a changed one differs.
+    """
+
+    how: How
+    noun: str
+    name: str
+    file: str
+    line: int
+    summary: str = ""
+    fields: tuple[FieldChange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    noun: str
+    name: str
+    file: str
+    line: int
+    leaves: Leaves
+
+
+def changes(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[Change, ...]:
+    """Every difference in meaning between two sets of rule files that are right; comments are none."""
+    was, now = (_entries(sources) for sources in (before, after))
+    found = [*_appeared(How.REMOVED, was, now), *_appeared(How.ADDED, now, was)]
+    for key in was.keys() & now.keys():
+        fields = tuple(_fields(was[key].leaves, now[key].leaves))
+        if fields:
+            entry = now[key]
+            found.append(Change(How.CHANGED, entry.noun, entry.name, entry.file, entry.line, fields=fields))
+    return tuple(sorted(found, key=_rank))
+
+
+def _rank(change: Change) -> tuple[int, str, str]:
+    place = _ORDER.index(change.noun) if change.noun in _ORDER else len(_ORDER)
+    return place, change.noun, change.name
+
+
+def _appeared(
+    how: How, there: Mapping[tuple[str, str], _Entry], elsewhere: Mapping[tuple[str, str], _Entry]
+) -> Iterator[Change]:
+    for key in there.keys() - elsewhere.keys():
+        entry = there[key]
+        yield Change(how, entry.noun, entry.name, entry.file, entry.line, summary=_summary(entry))
+
+
+def _fields(was: Leaves, now: Leaves) -> Iterator[FieldChange]:
+    for name in dict.fromkeys([*was, *now]):
+        if was.get(name, "") != now.get(name, ""):
+            yield FieldChange(name, was.get(name, ""), now.get(name, ""))
+
+
+def _entries(sources: Mapping[str, str]) -> dict[tuple[str, str], _Entry]:
+    found: dict[tuple[str, str], _Entry] = {}
+    for located in read_documents(sources).documents:
+        kind, dumped = _dumped(located.document)
+        rest: dict[str, object] = {}
+        for field, value in dumped.items():
+            name_field = _name_field(value)
+            if not name_field:
+                rest[field] = value
+                continue
+            assert isinstance(value, list)  # what `_name_field` looked at
+            noun = _NOUNS.get(f"{kind}.{field}", field.removesuffix("s"))
+            for i, item in enumerate(value):
+                line, _ = located.yaml.place((field, i))
+                leaves = dict(_leaves("", {k: v for k, v in item.items() if k != name_field}))
+                entry = _Entry(noun, str(item[name_field]), located.yaml.file, line, leaves)
+                found[f"{kind}.{field}", entry.name] = entry
+        leaves = dict(_leaves("", rest))
+        if leaves:
+            noun, name = _NOUNS.get(kind, kind), _name_of(located.document, rest)
+            found[kind, name] = _Entry(noun, name, located.yaml.file, 1, leaves)
+    return found
+
+
+def _name_of(document: Document, rest: Mapping[str, object]) -> str:
+    """What a document as a whole goes by; nothing where there is one of its kind."""
+    if isinstance(document, _ONLY):
+        return ""
+    return str(rest.get("id", document.metadata.name))
+
+
+def _dumped(document: Document) -> tuple[str, dict[str, object]]:
+    dumped = document.model_dump(mode="json", by_alias=True)
+    for field in ("apiVersion", "metadata"):
+        dumped.pop(field)
+    return str(dumped.pop("kind")), dumped
+
+
+def _name_field(value: object) -> str:
+    """The field by which the entries of a list go; empty where it is no list of named entries."""
+    if not (isinstance(value, list) and value and all(isinstance(item, dict) for item in value)):
+        return ""
+    for name in _NAMES:
+        names = [item.get(name) for item in value]
+        if all(isinstance(each, str) for each in names) and len(set(names)) == len(names):
+            return name
+    return ""
+
+
+def _leaves(path: str, value: object) -> Iterator[tuple[str, str]]:
+    """Fields below a value as text, by words for people joined with dots."""
+    name_field = _name_field(value)
+    if isinstance(value, dict):
+        for field, held in value.items():
+            yield from _leaves(f"{path}.{field}" if path else str(_WORDS.get(field, field)), held)
+    elif name_field:
+        assert isinstance(value, list)  # what `_name_field` looked at
+        for item in value:
+            rest = {k: v for k, v in item.items() if k != name_field}
+            yield from _leaves(f"{path}.{item[name_field]}", rest)
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        for i, item in enumerate(value, start=1):
+            yield from _leaves(f"{path}.{i}", item)
+    elif value not in (None, "", []):
+        yield path, _text(path, value)
+
+
+def _text(path: str, value: object) -> str:
+    """A value as its author would write it."""
+    last = path.rpartition(".")[2]
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int) and path in ("validity.from", "validity.to"):
+        return _instant(value)
+    if isinstance(value, int) and last == "window":
+        return next(f"{value // size}{unit}" for unit, size in _UNITS if value % size == 0)
+    if isinstance(value, float) and last == "share":
+        return f"{value * 100:+g} %"
+    return f"{value:g}" if isinstance(value, float) else " ".join(str(value).split())
+
+
+def _instant(at_ms: int) -> str:
+    instant = dt.datetime.fromtimestamp(at_ms / 1000, dt.UTC)
+    return f"{instant:%Y-%m-%d}" if at_ms % _DAY_MS == 0 else f"{instant:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _summary(entry: _Entry) -> str:
+    """What an entry does, in a line."""
+    leaves = dict(entry.leaves)
+    if entry.noun != "rule":
+        shown = [f"{name} {text}" for name, text in leaves.items() if _is_short(name, text)]
+        return ", ".join(shown[:8])
+    does = leaves["effect"] + "".join(f" {leaves[name]}" for name in ("share", "factor") if name in leaves)
+    scope = [
+        f"{name.removeprefix('scope.')} {text}" for name, text in leaves.items() if name.startswith("scope.")
+    ]
+    words = [f"{does} for {' and '.join(scope) or 'all actions'} when `{leaves['condition']}`"]
+    words += [f"{word} {leaves[word]}" for word in ("reason", "reason otherwise") if word in leaves]
+    words += [
+        f"{word} {leaves[f'validity.{word}']}" for word in ("from", "to") if f"validity.{word}" in leaves
+    ]
+    if leaves["state"] != "active":
+        words.append(leaves["state"])
+    return "; ".join(words)
+
+
+def _is_short(name: str, text: str) -> bool:
+    return "treatments" not in name and len(text) <= 60

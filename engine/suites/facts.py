@@ -1,0 +1,270 @@
+"""From fixtures to what a decision takes: everything a case says, checked against the rule set."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from engine.core.rulebook import ContextField, InputType, Rulebook
+from engine.domain import Action, ActionFilter, ContextScalar, DecisionRequest
+from engine.ruleset.diagnostics import did_you_mean
+from engine.ruleset.documents import Instant
+from engine.suites.documents import FilterFixture, Plain, Said
+from feature_store.errors import SchemaError
+from feature_store.schema import FeatureSchema
+from feature_store.state import (
+    ANY_CHANNEL,
+    ConsentRecord,
+    ConsentState,
+    ContactEvent,
+    CustomerState,
+    FeatureVector,
+    OutcomeType,
+    Signal,
+)
+
+MINUTE_MS = 60_000
+DAY_MS = 86_400_000
+_SAID: TypeAdapter[ConsentState] = TypeAdapter(Said)
+_INSTANT: TypeAdapter[int] = TypeAdapter(Instant)
+
+
+class FactWrong(Exception):
+    """A fact does not fit the rule set; `advice` says what to do."""
+
+    def __init__(self, message: str, advice: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.advice = advice
+
+
+@dataclass(slots=True)
+class Facts:
+    """Everything one concrete case is about; setters raise FactWrong."""
+
+    rulebook: Rulebook
+    schema: FeatureSchema
+    now_ms: int
+    customer: str = ""
+    channel: str = ""
+    placement: str = ""
+    language: str = ""
+    limit: int = 3
+    filter: ActionFilter = field(default_factory=ActionFilter)
+    features: dict[str, Any] = field(default_factory=dict)
+    consents: dict[tuple[str, str], ConsentState] = field(default_factory=dict)
+    signals: dict[str, bool] = field(default_factory=dict)
+    contacts: list[tuple[Action, str, OutcomeType, int]] = field(default_factory=list)
+    context: dict[str, ContextScalar] = field(default_factory=dict)
+    churn: float | None = None
+    propensity: dict[str, float] = field(default_factory=dict)
+    ages: dict[str, int] = field(default_factory=dict)
+
+    def copy(self) -> Facts:
+        """Facts that can be changed without changing these."""
+        other = copy.copy(self)
+        for name in ("features", "consents", "signals", "contacts", "context", "propensity", "ages"):
+            setattr(other, name, copy.copy(getattr(self, name)))
+        return other
+
+    def set(self, path: str, value: Plain | None) -> None:
+        """Sets one fact by its dotted name, such as features.contract or scores.churn."""
+        root, _, name = path.partition(".")
+        match root:
+            case "features":
+                self.set_feature(name, value)
+            case "context":
+                self.set_context(name, value)
+            case "signals":
+                self.set_signal(name, value is True)
+            case "consents":
+                self.set_consent(name, value)
+            case "scores":
+                self.set_score(name, value)
+            case _ if not name:
+                self.set_request(root, value)
+            case _:
+                raise FactWrong(f"unknown fact `{path}`", did_you_mean(root, _ROOTS))
+
+    def set_request(self, name: str, value: Plain | None) -> None:
+        """Sets a fact of the request, or the instant of the decision."""
+        words = self.rulebook.vocabulary
+        match name:
+            case "channel":
+                self.channel = _known(value, words.channels, "channel")
+            case "placement":
+                self.placement = str(value or "")
+            case "language":
+                self.language = _known(value, words.languages, "language")
+            case "limit" if isinstance(value, int) and 1 <= value <= 100:
+                self.limit = value
+            case "now":
+                self.now_ms = _instant(value)
+            case _:
+                raise FactWrong(f"unknown or wrong fact `{name}`", did_you_mean(name, _ROOTS))
+
+    def set_feature(self, name: str, value: object) -> None:
+        """Sets a feature; None is absent."""
+        _known(name, self.schema.index, "feature")
+        try:
+            self.schema.pack({name: value})  # type: ignore[dict-item]  # what does not fit is refused
+        except SchemaError as error:
+            raise FactWrong(str(error)) from error
+        self.features[name] = value
+
+    def set_context(self, name: str, value: object) -> None:
+        """Sets a fact of the moment; None takes it away."""
+        declared = self.rulebook.vocabulary.context[
+            _known(name, self.rulebook.vocabulary.context, "context field")
+        ]
+        self.context.pop(name, None)
+        if value is not None:
+            self.context[name] = _context_value(declared, value)
+
+    def set_signal(self, name: str, value: bool) -> None:
+        """Sets whether a signal holds now."""
+        self.signals[_known(name, self.rulebook.vocabulary.signals, "signal")] = value
+
+    def set_consent(self, name: str, value: object) -> None:
+        """Records what the customer said of a purpose, everywhere or `purpose.channel`; None: nothing."""
+        purpose, _, channel = name.partition(".")
+        _known(purpose, self.rulebook.consent.purposes, "purpose")
+        if channel and channel != ANY_CHANNEL:
+            _known(channel, self.rulebook.vocabulary.channels, "channel")
+        key = (purpose, channel or ANY_CHANNEL)
+        self.consents.pop(key, None)
+        if value is None:
+            return
+        try:
+            self.consents[key] = _SAID.validate_python(value)
+        except ValidationError:
+            states = [s.value for s in ConsentState]
+            raise FactWrong(
+                f"`{value}` is not what a customer says", did_you_mean(str(value), states)
+            ) from None
+
+    def set_score(self, name: str, value: object) -> None:
+        """Sets what a model says: `churn`, or `propensity.<action or target>`; None: it says nothing."""
+        model, _, action = name.partition(".")
+        if value is not None and (isinstance(value, (bool, str)) or not 0.0 <= float(value) <= 1.0):  # type: ignore[arg-type]  # a number
+            raise FactWrong(f"`{value}` is not a score", "write a number from 0 to 1")
+        score = None if value is None else float(value)  # type: ignore[arg-type]  # a number, see above
+        if model == "churn" and not action:
+            self.churn = score
+        elif model == "propensity":
+            known = [name for a in self.rulebook.actions for name in (a.id, a.target) if name]
+            _known(action, known, "action or target")
+            self.propensity.pop(action, None)
+            if score is not None:
+                self.propensity[action] = score
+        else:
+            raise FactWrong(f"unknown score `{name}`", "write scores.churn or scores.propensity.<action>")
+
+    def add_contact(self, action: str, channel: str, outcome: OutcomeType, ago_ms: int) -> None:
+        """Adds a contact of the past."""
+        by_id = {a.id: a for a in self.rulebook.actions}
+        known = by_id[_known(action, by_id, "action")]
+        self.contacts.append(
+            (known, _known(channel, self.rulebook.vocabulary.channels, "channel"), outcome, ago_ms)
+        )
+
+    def set_age(self, view: str, age_ms: int) -> None:
+        """Sets how old the values of a view are."""
+        self.ages[_known(view, [v.name for v in self.schema.view], "view")] = age_ms
+
+    def set_filter(self, wanted: FilterFixture) -> None:
+        """Narrows the candidates."""
+        ids = [a.id for a in self.rulebook.actions]
+        for name in (*wanted.actions, *wanted.exclude):
+            _known(name, ids, "action")
+        for group in wanted.groups:
+            _known(group, {a.group for a in self.rulebook.actions}, "group")
+        self.filter = ActionFilter(wanted.groups, wanted.actions, wanted.exclude)
+
+    def check(self) -> None:
+        """Checks what only the whole says. Raises FactWrong."""
+        if not self.channel:
+            raise FactWrong("the case has no channel", "add `channel:`")
+        placements = self.rulebook.vocabulary.channels[self.channel].placements
+        if self.placement and self.placement not in placements:
+            message = f"channel `{self.channel}` has no placement `{self.placement}`"
+            raise FactWrong(message, did_you_mean(self.placement, placements))
+
+    def request(self) -> DecisionRequest:
+        """The request, for the instant `now_ms`."""
+        return DecisionRequest(
+            customer_id=self.customer,
+            channel=self.channel,
+            placement=self.placement,
+            context=dict(sorted(self.context.items())),
+            limit=self.limit,
+            filter=self.filter,
+            language=self.language or self.rulebook.vocabulary.languages[0],
+        )
+
+    def state(self) -> CustomerState:
+        """What the store would hold of the customer."""
+        times = tuple(self.now_ms - self.ages.get(view.name, 0) for view in self.schema.view)
+        return CustomerState(
+            customer_id=self.customer,
+            features=FeatureVector(self.schema.digest, times, self.schema.pack(self.features)),
+            consents=tuple(
+                ConsentRecord(purpose, channel, state, self.now_ms - 30 * DAY_MS)
+                for (purpose, channel), state in self.consents.items()
+            ),
+            contacts=tuple(
+                ContactEvent(self.now_ms - ago, a.id, a.group, channel, a.purpose, outcome)
+                for a, channel, outcome, ago in sorted(self.contacts, key=lambda c: -c[3])
+            ),
+            signals=tuple(
+                Signal(name, value, self.now_ms - MINUTE_MS, self.now_ms + DAY_MS)
+                for name, value in self.signals.items()
+            ),
+        )
+
+
+_ROOTS = (
+    "features",
+    "context",
+    "signals",
+    "consents",
+    "scores",
+    "customer",
+    "channel",
+    "placement",
+    "language",
+    "limit",
+    "now",
+)
+
+
+def _known(name: object, known: Any, what: str) -> str:  # noqa: ANN401  # any container of names
+    if name not in known:
+        raise FactWrong(f"unknown {what} `{name}`", did_you_mean(str(name), known))
+    return str(name)
+
+
+def _instant(value: object) -> int:
+    try:
+        return _INSTANT.validate_python(value)
+    except ValidationError as error:
+        raise FactWrong(error.errors()[0]["msg"]) from None
+
+
+def _context_value(declared: ContextField, value: object) -> ContextScalar:
+    if declared.type is InputType.TIMESTAMP:
+        return _instant(value)
+    if declared.type is InputType.DOUBLE and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    types: Mapping[InputType, type] = {
+        InputType.BOOL: bool, InputType.INT: int, InputType.DOUBLE: float, InputType.STRING: str,
+    }  # fmt: skip
+    if type(value) is not types[declared.type]:
+        raise FactWrong(f"`{value}` is not of type {declared.type.value}")
+    if declared.values and value not in declared.values:
+        raise FactWrong(f"`{declared.name}` is never `{value}`", did_you_mean(str(value), declared.values))
+    return value  # type: ignore[return-value]  # one of the four types

@@ -1,0 +1,51 @@
+"""A data directory with the demo company, and copies of its rules to change."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine import logs
+from engine.demo.company import load_company
+from engine.settings import Settings
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(autouse=True)
+def _no_log_setup(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands run in this process: their log set-up, which holds on to the runner's stream, is left out."""
+    monkeypatch.setattr(logs, "configure", lambda level: None)
+
+
+@pytest.fixture(scope="session")
+def company(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory that holds the demo company; tests copy it or only read it."""
+    folder = tmp_path_factory.mktemp("company")
+    load_company(Settings(data_dir=folder))
+    return folder
+
+
+@pytest.fixture
+def data_dir(company: Path, tmp_path: Path) -> Path:
+    """A data directory of the test's own, with the demo company and nothing published."""
+    return Path(shutil.copytree(company, tmp_path / "data", ignore=shutil.ignore_patterns("rulesets")))
+
+
+@pytest.fixture
+def rules_with(tmp_path: Path) -> Callable[[float], Path]:
+    """Makes a copy of the demo rules with another threshold of doing nothing."""
+
+    def copy(threshold: float) -> Path:
+        folder = tmp_path / f"rules-{threshold:g}"
+        shutil.copytree(REPOSITORY / "rules", folder)
+        path = folder / "arbitration.yaml"
+        lines = path.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if not line.startswith("threshold:")]
+        path.write_text("\n".join([*kept, f"threshold: {threshold:.1f}"]) + "\n", encoding="utf-8")
+        return folder
+
+    return copy
