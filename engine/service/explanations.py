@@ -46,6 +46,12 @@ class Replay:
         return self.logged == self.replayed
 
 
+def replay(record: DecisionRecord, snapshot: Snapshot) -> Replay:
+    """Makes a logged decision again; `snapshot` must be that of its versions."""
+    again = decide(snapshot, record.request, record.state, now_ms=record.now_ms)
+    return Replay(record, decision_bytes(record.decision), decision_bytes(again))
+
+
 class Explanations:
     """Answers why, from the log. Safe for threads."""
 
@@ -74,9 +80,7 @@ class Explanations:
     def replay(self, decision_id: str) -> Replay:
         """Makes a logged decision again with its own versions. Raises SetupInvalid without them."""
         record = read_decision(self._log, decision_id)
-        snapshot = self.snapshot_of(record.decision.versions)
-        again = decide(snapshot, record.request, record.state, now_ms=record.now_ms)
-        return Replay(record, decision_bytes(record.decision), decision_bytes(again))
+        return replay(record, self.snapshot_of(record.decision.versions))
 
     def snapshot_of(self, versions: Versions) -> Snapshot:
         """The live snapshot where its versions are those asked for, else one built from the archive."""

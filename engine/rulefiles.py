@@ -1,0 +1,57 @@
+"""The rule set as its files stand: read, and checked, without building anything that serves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from engine.core.rulebook import Rulebook
+from engine.errors import SetupInvalid
+from engine.ruleset.archive import ArchivedSet
+from engine.ruleset.build import build_rulebook
+from engine.ruleset.diagnostics import Diagnostic, RuleSetInvalid
+from engine.ruleset.sources import RuleSources
+from engine.settings import Settings
+from feature_store.schema import SchemaError, parse_schema
+from model_registry import open_version, resolve
+from model_registry.errors import RegistryError
+
+MODELS = ("churn", "propensity")
+"""Names of the models a decision uses, by kind."""
+
+
+def read_files(settings: Settings) -> ArchivedSet:
+    """Rule files and feature schema as they stand. Raises SetupInvalid."""
+    try:
+        schema = settings.feature_schema.read_text(encoding="utf-8")
+        return ArchivedSet(RuleSources.from_directory(settings.rules), schema)
+    except RuleSetInvalid as error:
+        raise SetupInvalid(str(error)) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SetupInvalid(f"{settings.feature_schema}: cannot be read: {error}") from error
+
+
+def check_rules(settings: Settings) -> tuple[list[Diagnostic], Rulebook | None]:
+    """Every problem of the rule set as it stands, and the compiled set where there is none.
+
+    Raises SetupInvalid where schema or models, which rules refer to, cannot be read.
+    """
+    try:
+        sources = RuleSources.from_directory(settings.rules)
+        schema = parse_schema(
+            settings.feature_schema.read_text(encoding="utf-8"), source=str(settings.feature_schema)
+        )
+        codes = model_reasons(settings.registry)
+        return [], build_rulebook(sources, schema, model_reasons=codes)
+    except RuleSetInvalid as error:
+        return list(error.diagnostics), None
+    except (SchemaError, RegistryError, OSError, UnicodeDecodeError) as error:
+        raise SetupInvalid(str(error)) from error
+
+
+def model_reasons(registry: Path, models: Mapping[str, int] | None = None) -> frozenset[str]:
+    """Reason codes that the champions, or past model versions, may give. Raises RegistryError."""
+    numbers = {name: resolve(registry, name) for name in MODELS} if models is None else models
+    manifests = [open_version(registry, name, number).manifest for name, number in numbers.items()]
+    concepts = [concept for manifest in manifests for concept in manifest.concepts]
+    return frozenset(code for c in concepts for code in (c.reason_raises, c.reason_lowers) if code)
