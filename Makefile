@@ -1,6 +1,9 @@
 # `make demo` and `make test` work on a fresh machine with Python 3.11 or 3.12, a C compiler and git.
 
-PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || command -v python3)
+# The first of these that runs and is of a version we support (a version manager may name more than it has).
+PYTHON ?= $(shell for python in python3 python3.12 python3.11; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null \
+	&& echo "$$python" && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 RUN_DEPS := $(VENV)/.run
@@ -53,6 +56,7 @@ clean:
 	rm -rf build data $(VENV) *.egg-info
 
 $(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "Arbiter needs Python 3.11 or 3.12 on the PATH, or PYTHON=/path/to/it"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 $(RUN_DEPS): requirements.lock pyproject.toml | $(VENV)/bin/python
