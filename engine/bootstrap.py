@@ -23,7 +23,7 @@ from engine.errors import SetupInvalid
 from engine.models.errors import ModelRefused
 from engine.models.scorer import build_scorer
 from engine.release import engine_version
-from engine.rulefiles import model_reasons, read_files
+from engine.rulefiles import champions, model_reasons, read_files
 from engine.ruleset.archive import ArchivedSet, RuleArchive
 from engine.ruleset.build import build_rulebook
 from engine.ruleset.diagnostics import RuleSetInvalid
@@ -88,6 +88,7 @@ def compile_snapshot(
     """
     try:
         schema = parse_schema(archived.feature_schema, source="feature schema")
+        models = champions(registry) if models is None else models
         codes = model_reasons(registry, models)
         rulebook = build_rulebook(archived.sources, schema, model_reasons=codes)
         scorer = build_scorer(

@@ -13,7 +13,7 @@ from engine.ruleset.diagnostics import Diagnostic, RuleSetInvalid
 from engine.ruleset.sources import RuleSources
 from engine.settings import Settings
 from feature_store.schema import SchemaError, parse_schema
-from model_registry import open_version, resolve
+from model_registry import open_alias, open_version
 from model_registry.errors import RegistryError
 
 MODELS = ("churn", "propensity")
@@ -41,7 +41,7 @@ def check_rules(settings: Settings) -> tuple[list[Diagnostic], Rulebook | None]:
         schema = parse_schema(
             settings.feature_schema.read_text(encoding="utf-8"), source=str(settings.feature_schema)
         )
-        codes = model_reasons(settings.registry)
+        codes = model_reasons(settings.registry, champions(settings.registry))
         return [], build_rulebook(sources, schema, model_reasons=codes)
     except RuleSetInvalid as error:
         return list(error.diagnostics), None
@@ -49,9 +49,13 @@ def check_rules(settings: Settings) -> tuple[list[Diagnostic], Rulebook | None]:
         raise SetupInvalid(str(error)) from error
 
 
-def model_reasons(registry: Path, models: Mapping[str, int] | None = None) -> frozenset[str]:
-    """Reason codes that the champions, or past model versions, may give. Raises RegistryError."""
-    numbers = {name: resolve(registry, name) for name in MODELS} if models is None else models
-    manifests = [open_version(registry, name, number).manifest for name, number in numbers.items()]
+def champions(registry: Path) -> dict[str, int]:
+    """Version of every model that serves, as promoted. Raises RegistryError."""
+    return {name: open_alias(registry, name).manifest.version for name in MODELS}
+
+
+def model_reasons(registry: Path, models: Mapping[str, int]) -> frozenset[str]:
+    """Reason codes that these model versions may give. Raises RegistryError."""
+    manifests = [open_version(registry, name, number).manifest for name, number in models.items()]
     concepts = [concept for manifest in manifests for concept in manifest.concepts]
     return frozenset(code for c in concepts for code in (c.reason_raises, c.reason_lowers) if code)

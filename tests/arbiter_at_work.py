@@ -210,7 +210,7 @@ class RunningServer:
 
     def kill(self) -> None:
         """Ends the whole process group at once, without a chance to tidy up."""
-        with contextlib.suppress(ProcessLookupError):
+        if self.process.poll() is None:  # else its id may be another's by now
             os.killpg(self.process.pid, signal.SIGKILL)
         self.wait()
 

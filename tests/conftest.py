@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import itertools
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-# pytest puts this folder on the path, where tests/engine would pass for the package `engine`.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from arbiter_at_work import DemoCompany, RunningServer, settings_for
 
 from engine.api.client import RemoteArbiter, connect

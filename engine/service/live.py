@@ -38,5 +38,9 @@ class LiveSnapshot:
                 self.failed_reloads += 1
                 _log.error("snapshot.reload.failed", cause=str(error), serving=before.rules)
                 return False
+            except Exception:  # whatever is wrong with new files, the old ones go on serving
+                self.failed_reloads += 1
+                _log.exception("snapshot.reload.failed", serving=before.rules)
+                return False
             _log.info("snapshot.reloaded", before=before.rules, rules=self._current.versions.rules)
             return True
