@@ -15,6 +15,7 @@ from engine.demo.company import DAY_MS, consents_of, identities_of, load_company
 from engine.errors import SetupInvalid
 from engine.service.consents import ConsentSubmission
 from feature_store.state import ConsentState, Identity
+from model_registry import open_version
 
 
 def test_company_has_all_its_customers(application: Application) -> None:
@@ -115,3 +116,25 @@ def test_company_without_its_customers_file_is_a_setup_error(tmp_path: Path) -> 
 
     with pytest.raises(SetupInvalid, match=r"customers\.csv\.gz"):
         load_company(settings_for(tmp_path / "data", feature_schema=schema))
+
+
+def test_every_value_a_model_may_name_has_words(application: Application) -> None:
+    """No reason shows a bare token: categories and yes/no of every model input are labelled."""
+    snapshot = application.live.current
+    registry = application.settings.registry
+    inputs = {
+        each.name
+        for name, version in snapshot.versions.models.items()
+        for each in open_version(registry, name, version).manifest.inputs
+        if each.source == "feature"
+    }
+    features = [feature for feature in snapshot.schema.feature if feature.name in inputs]
+
+    tokens = {category for feature in features for category in feature.categories} | {
+        f"{feature.name}={answer}"
+        for feature in features
+        if feature.type == "bool"
+        for answer in ("yes", "no")
+    }
+
+    assert tokens - snapshot.rulebook.labels.keys() == set()
