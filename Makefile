@@ -1,12 +1,15 @@
 # `make demo` and `make test` work on a fresh machine with Python 3.11 or 3.12, a C compiler and git.
 
-PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || command -v python3)
+# The first of these that runs and is of a version we support (a version manager may name more than it has).
+PYTHON ?= $(shell for python in python3 python3.12 python3.11; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null \
+	&& echo "$$python" && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 RUN_DEPS := $(VENV)/.run
 DEV_DEPS := $(VENV)/.dev
 
-.PHONY: demo serve test lint format types imports suite test-slow latency train proto lock clean
+.PHONY: demo serve test lint format types imports suite test-slow latency bench train proto lock clean
 
 demo: $(RUN_DEPS)
 	$(BIN)/arbiter demo
@@ -39,6 +42,9 @@ test-slow: $(DEV_DEPS)
 latency: $(RUN_DEPS)
 	$(BIN)/python -m loadtest latency
 
+bench: $(DEV_DEPS)
+	$(BIN)/python -m engine.bench $(ONLY)
+
 train: $(DEV_DEPS)
 	$(BIN)/python -m training all
 
@@ -47,12 +53,13 @@ proto: $(DEV_DEPS)
 
 lock: $(DEV_DEPS)
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --no-header pyproject.toml -o requirements.lock
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --no-header --extra training --extra dev pyproject.toml -c requirements.lock -o requirements-dev.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --no-header --extra training --extra dev --extra bench pyproject.toml -c requirements.lock -o requirements-dev.lock
 
 clean:
 	rm -rf build data $(VENV) *.egg-info
 
 $(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "Arbiter needs Python 3.11 or 3.12 on the PATH, or PYTHON=/path/to/it"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 $(RUN_DEPS): requirements.lock pyproject.toml | $(VENV)/bin/python

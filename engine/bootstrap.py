@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import structlog
-from pydantic import ValidationError
 
 from engine.api.server import ApiServer, Servicers
 from engine.api.servicers import ConsentServicer, DecisionServicer, OutcomeServicer
 from engine.core.change import NumberRange
-from engine.core.rulebook import Rulebook
 from engine.core.snapshot import Snapshot, assemble
 from engine.decisionlog.errors import LogError
 from engine.decisionlog.flusher import Flusher
@@ -28,10 +24,11 @@ from engine.errors import SetupInvalid
 from engine.models.errors import ModelRefused
 from engine.models.ranges import number_ranges
 from engine.models.scorer import build_scorer
+from engine.release import engine_version
+from engine.rulefiles import champions, model_reasons, read_files
 from engine.ruleset.archive import ArchivedSet, RuleArchive
-from engine.ruleset.build import build_rulebook, check
-from engine.ruleset.diagnostics import Diagnostic, RuleSetInvalid, errors
-from engine.ruleset.sources import RuleSources
+from engine.ruleset.build import build_rulebook
+from engine.ruleset.diagnostics import RuleSetInvalid
 from engine.ruleset.versions import RuleVersions, VersionError
 from engine.service.consents import Consents
 from engine.service.decisions import Decisions
@@ -44,13 +41,10 @@ from engine.settings import Settings
 from feature_store.embedded import EmbeddedStore, open_embedded
 from feature_store.errors import StoreError
 from feature_store.schema import SchemaError, parse_schema
-from model_registry import open_version, resolve
 from model_registry.errors import RegistryError
 
 _log = structlog.get_logger("engine.bootstrap")
 
-MODELS = ("churn", "propensity")
-"""Names of the models a decision uses, by kind."""
 PAST_SNAPSHOTS = 8
 """How many past versions explanations and replays keep compiled."""
 
@@ -71,32 +65,9 @@ class Application:
     shadow: Shadow
 
 
-def engine_version() -> str:
-    """Version of the installed package."""
-    try:
-        return version("arbiter-nba")
-    except PackageNotFoundError:
-        return "0+unknown"
-
-
 def wall_clock_ms() -> int:
     """Now, in milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
-
-
-def load_settings(overrides: Mapping[str, object]) -> Settings:
-    """Settings with command-line `overrides` on top. Raises SetupInvalid naming each wrong one."""
-    known = {f"ARBITER_{name.upper()}" for name in Settings.model_fields}
-    unknown = sorted(n for n in os.environ if n.startswith("ARBITER_") and n not in known)
-    if unknown:
-        raise SetupInvalid(
-            f"unknown environment variable {', '.join(unknown)}; `arbiter settings` lists the known ones"
-        )
-    try:
-        return Settings(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]  # validated by pydantic
-    except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}, found {e['input']!r}" for e in error.errors()]
-        raise SetupInvalid("settings: " + "; ".join(lines)) from error
 
 
 def load_snapshot(settings: Settings) -> Snapshot:
@@ -125,7 +96,7 @@ def version_snapshot(settings: Settings, rules: str) -> Snapshot:
         sources = rule_versions(settings).sources(rules)
         text = settings.feature_schema.read_text(encoding="utf-8")
         schema = parse_schema(text, source=str(settings.feature_schema)).digest
-        models = tuple(sorted((name, resolve(settings.registry, name)) for name in MODELS))
+        models = tuple(sorted(champions(settings.registry).items()))
     except (VersionError, SchemaError, RegistryError) as error:
         raise SetupInvalid(str(error)) from error
     except (OSError, UnicodeDecodeError) as error:
@@ -157,17 +128,6 @@ def _keep(settings: Settings, archived: ArchivedSet, rules: str, feature_schema:
         ) from error
 
 
-def read_files(settings: Settings) -> ArchivedSet:
-    """Rule files and feature schema as they stand. Raises SetupInvalid."""
-    try:
-        schema = settings.feature_schema.read_text(encoding="utf-8")
-        return ArchivedSet(RuleSources.from_directory(settings.rules), schema)
-    except RuleSetInvalid as error:
-        raise SetupInvalid(str(error)) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise SetupInvalid(f"{settings.feature_schema}: cannot be read: {error}") from error
-
-
 def compile_snapshot(
     archived: ArchivedSet, registry: Path, models: Mapping[str, int] | None = None
 ) -> Snapshot:
@@ -177,6 +137,7 @@ def compile_snapshot(
     """
     try:
         schema = parse_schema(archived.feature_schema, source="feature schema")
+        models = champions(registry) if models is None else models
         codes = model_reasons(registry, models)
         rulebook = build_rulebook(archived.sources, schema, model_reasons=codes)
         scorer = build_scorer(
@@ -187,52 +148,6 @@ def compile_snapshot(
     if scorer.unscored:
         _log.warning("models.targets_unknown", actions=scorer.unscored, advice="their prior is used")
     return assemble(rulebook=rulebook, schema=schema, scorer=scorer, engine_version=engine_version())
-
-
-def check_rules(settings: Settings) -> tuple[list[Diagnostic], Rulebook | None]:
-    """Every problem of the rule set as it stands, and the compiled set where there is none.
-
-    Raises SetupInvalid where schema or models, which rules refer to, cannot be read.
-    """
-    try:
-        sources = RuleSources.from_directory(settings.rules)
-        schema = parse_schema(
-            settings.feature_schema.read_text(encoding="utf-8"), source=str(settings.feature_schema)
-        )
-        codes = model_reasons(settings.registry)
-        return [], build_rulebook(sources, schema, model_reasons=codes)
-    except RuleSetInvalid as error:
-        return list(error.diagnostics), None
-    except (SchemaError, RegistryError, OSError) as error:
-        raise SetupInvalid(str(error)) from error
-
-
-def analyse_rules(
-    settings: Settings, *, as_of_ms: int | None = None
-) -> tuple[list[Diagnostic], Rulebook | None]:
-    """Every error, warning and note of the rule set as it stands; the compiled set where there is no error.
-
-    Raises SetupInvalid where schema or models, which rules refer to, cannot be read.
-    """
-    try:
-        sources = RuleSources.from_directory(settings.rules)
-        text = settings.feature_schema.read_text(encoding="utf-8")
-        schema = parse_schema(text, source=str(settings.feature_schema))
-        codes = model_reasons(settings.registry)
-        found = check(sources, schema, model_reasons=codes, as_of_ms=as_of_ms)
-        return found, None if errors(found) else build_rulebook(sources, schema, model_reasons=codes)
-    except RuleSetInvalid as error:
-        return list(error.diagnostics), None
-    except (SchemaError, RegistryError, OSError) as error:
-        raise SetupInvalid(str(error)) from error
-
-
-def model_reasons(registry: Path, models: Mapping[str, int] | None = None) -> frozenset[str]:
-    """Reason codes that the champions, or past model versions, may give. Raises RegistryError."""
-    numbers = {name: resolve(registry, name) for name in MODELS} if models is None else models
-    manifests = [open_version(registry, name, number).manifest for name, number in numbers.items()]
-    concepts = [concept for manifest in manifests for concept in manifest.concepts]
-    return frozenset(code for c in concepts for code in (c.reason_raises, c.reason_lowers) if code)
 
 
 def _ranges(registry: Path, models: Mapping[str, int]) -> Mapping[str, NumberRange]:

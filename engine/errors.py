@@ -12,6 +12,8 @@
     +-- DecisionNotLogged       the log cannot take the record, so there is no decision
     +-- ConsentNotRecorded      the ledger cannot take the record, so nothing changed
     +-- StateUnavailable        the customer's state cannot be read
+    +-- ServerDraining          the server is stopping and takes no new calls
+    +-- DeadlineExpired         the call waited until nobody waited for its answer
     +-- SetupInvalid            files or settings do not make a working server
 
 `str(error)` is safe to show to a client: no personal data, no paths, no internals. The cause for
@@ -112,6 +114,18 @@ class StateUnavailable(ArbiterError):
     """The customer's state cannot be read, so nothing can be decided."""
 
     reason = "STATE_UNAVAILABLE"
+
+
+class ServerDraining(ArbiterError):
+    """The server is stopping and takes no new calls."""
+
+    reason = "SERVER_DRAINING"
+
+
+class DeadlineExpired(ArbiterError):
+    """The call waited so long that nobody waits for its answer; no work was done."""
+
+    reason = "DEADLINE_EXPIRED"
 
 
 class SetupInvalid(ArbiterError):

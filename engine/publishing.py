@@ -10,14 +10,9 @@ from typing import Final
 
 import structlog
 
-from engine.bootstrap import (
-    model_reasons,
-    read_files,
-    rule_versions,
-    version_snapshot,
-    wall_clock_ms,
-)
+from engine.bootstrap import rule_versions, version_snapshot, wall_clock_ms
 from engine.errors import SetupInvalid
+from engine.rulefiles import champions, model_reasons, read_files
 from engine.ruleset.archive import ArchivedSet
 from engine.ruleset.build import build_rulebook
 from engine.ruleset.diagnostics import RuleSetInvalid
@@ -54,7 +49,8 @@ def publish(settings: Settings, *, author: str, message: str) -> tuple[Version, 
     archived = read_files(settings)
     try:
         schema = parse_schema(archived.feature_schema, source=str(settings.feature_schema))
-        build_rulebook(archived.sources, schema, model_reasons=model_reasons(settings.registry))
+        codes = model_reasons(settings.registry, champions(settings.registry))
+        build_rulebook(archived.sources, schema, model_reasons=codes)
     except (SchemaError, RuleSetInvalid, RegistryError) as error:
         raise SetupInvalid(str(error)) from error
     version = Version(

@@ -1,19 +1,25 @@
 """The life of a server: one process, or a supervisor with several that share the port.
 
 SIGTERM and SIGINT drain, SIGHUP loads rules and models anew; a supervisor passes both on and replaces
-a worker that dies.
+a worker that dies. Workers end with their supervisor.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import multiprocessing
 import os
 import signal
 import socket
-from contextlib import closing
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_any
-from multiprocessing.process import BaseProcess
+from multiprocessing.process import BaseProcess, parent_process
 from types import FrameType
 
 import structlog
@@ -25,10 +31,13 @@ from engine.settings import Settings
 
 _log = structlog.get_logger("engine.serving")
 
-_QUICK_DEATHS = 3
-"""Workers that may die in a row before being ready; then the supervisor gives up."""
+_AWAITED = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+_EARLY_DEATHS = 3
+"""Workers that may die in a row before they serve, while none serves; then the supervisor gives up."""
+_PAUSE_S = 2.0
+"""Time before a worker that could not start is tried again."""
 _SETUP_FAILED = 3
-"""Exit code of a worker that cannot start; trying again would not help."""
+"""Exit code of a worker whose files or settings do not work."""
 
 
 def serve(settings: Settings) -> None:
@@ -39,31 +48,60 @@ def serve(settings: Settings) -> None:
         _supervise(settings)
 
 
-def serve_one(settings: Settings, *, reuse_port: bool) -> None:
+def serve_one(settings: Settings, *, reuse_port: bool, tell_ready: Callable[[], None] = lambda: None) -> None:
     """Serves in this process until SIGTERM or SIGINT, then drains."""
-    awaited = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-    signal.pthread_sigmask(signal.SIG_BLOCK, awaited)  # for all threads: only `sigwait` below takes them
+    next_signal = _signals()
     with open_application(settings) as application, watch_rules(application):
         server = build_server(application, reuse_port=reuse_port)
         gc.collect()
         gc.freeze()
         server.start()
+        tell_ready()
         versions = application.live.current.versions
         _log.info("server.ready", host=settings.host, port=server.port, rules=versions.rules)
-        while signal.sigwait(awaited) == signal.SIGHUP:
+        while next_signal() == signal.SIGHUP:
             application.live.reload()
         _log.info("server.draining", grace_seconds=settings.drain_seconds)
         server.drain(settings.drain_seconds)
     _log.info("server.stopped")
 
 
-def _worker(settings: Settings) -> None:
+def _signals() -> Callable[[], int]:
+    """Catches signals from now on; gives a function that waits for the next one.
+
+    Through a pipe rather than `sigwait`: libraries start threads when imported, before a mask could reach
+    them, and a signal that such a thread gets while this one is busy would end the process.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    for number in _AWAITED:
+        signal.signal(number, lambda _number, _frame: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED)
+    return lambda: os.read(reader, 1)[0]
+
+
+def _worker(settings: Settings, ready: Connection) -> None:
+    threading.Thread(target=_end_with_supervisor, name="supervisor", daemon=True).start()
     logs.configure(settings.log_level)
+
+    def tell_ready() -> None:
+        with contextlib.suppress(OSError):  # the supervisor is gone, which the thread above deals with
+            ready.send_bytes(b"ready")
+
     try:
-        serve_one(settings, reuse_port=True)
+        serve_one(settings, reuse_port=True, tell_ready=tell_ready)
     except SetupInvalid as error:
         _log.error("server.setup_failed", cause=str(error))
         raise SystemExit(_SETUP_FAILED) from None
+
+
+def _end_with_supervisor() -> None:
+    """Drains when the supervisor has died: nobody would replace, reload or stop this worker any more."""
+    supervisor = parent_process()
+    if supervisor is not None:
+        wait_any([supervisor.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _supervise(settings: Settings) -> None:
@@ -87,53 +125,104 @@ def _hold_port(settings: Settings) -> socket.socket:
     return held
 
 
+@contextmanager
+def _held_back() -> Iterator[None]:
+    """Signals wait until the block ends; a process started in it keeps them waiting until `_signals`."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED)
+
+
+@dataclass(slots=True, eq=False)
+class _Worker:
+    """A worker process, and the pipe on which it says that it serves."""
+
+    process: BaseProcess
+    ready: Connection
+    served: bool = False
+
+    def has_served(self) -> bool:
+        """Whether it got as far as serving."""
+        if not self.served and self.ready.poll():
+            with contextlib.suppress(EOFError, OSError):  # it ended without a word
+                self.served = bool(self.ready.recv_bytes())
+        return self.served
+
+
 class _Supervisor:
     """Starts workers, replaces dead ones, passes signals on."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._spawn = multiprocessing.get_context("spawn")
-        self._workers: list[BaseProcess] = []
+        self._workers: list[_Worker] = []
+        self._vacant = 0
+        self._early_deaths = 0
         self._stopping = False
+        self._failed = False
 
     def run(self) -> None:
+        """Returns when all workers have ended. Raises SetupInvalid where none can serve."""
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, self._stop)
         signal.signal(signal.SIGHUP, lambda number, _frame: self._pass_on(number))
-        self._workers = [self._start() for _ in range(self._settings.workers)]
-        failures = 0
-        while self._workers:
-            wait_any([worker.sentinel for worker in self._workers])
-            dead = [worker for worker in self._workers if not worker.is_alive()]
-            self._workers = [worker for worker in self._workers if worker.is_alive()]
-            for worker in dead:
-                failures += self._bury(worker)
-            if failures >= _QUICK_DEATHS and not self._stopping:
-                self._stop(signal.SIGTERM, None)
-        if failures >= _QUICK_DEATHS:
+        resource_tracker.ensure_running()  # now, as starting it lets held back signals through
+        self._vacant = self._settings.workers
+        self._fill()
+        while self._workers or self._vacant:
+            sentinels = [worker.process.sentinel for worker in self._workers]
+            wait_any(sentinels, timeout=_PAUSE_S if self._vacant else None)
+            self._fill()
+            for worker in [w for w in self._workers if not w.process.is_alive()]:
+                self._bury(worker)
+        if self._failed:
             raise SetupInvalid("the workers cannot start; their log above says why")
 
-    def _start(self) -> BaseProcess:
-        worker = self._spawn.Process(target=_worker, args=(self._settings,), daemon=False)
-        worker.start()
-        return worker
+    def _fill(self) -> None:
+        """Starts a worker for every vacancy; there is none once stopping."""
+        while self._vacant:
+            self._vacant -= 1
+            self._start()
 
-    def _bury(self, worker: BaseProcess) -> int:
-        """Replaces a dead worker; 1 where it could not even start."""
+    def _start(self) -> None:
+        ready, tell = self._spawn.Pipe(duplex=False)
+        process = self._spawn.Process(target=_worker, args=(self._settings, tell), daemon=False)
+        with _held_back():
+            process.start()
+            self._workers.append(_Worker(process, ready))
+        tell.close()
+        _log.info("worker.started", pid=process.pid)
+        if self._stopping:  # since before it was on the list
+            self._pass_on(signal.SIGTERM)
+
+    def _bury(self, worker: _Worker) -> None:
+        """Replaces a dead worker, after a pause where it never served; gives up where none can."""
+        self._workers.remove(worker)
+        served = worker.has_served()
+        worker.ready.close()
         if self._stopping:
-            return 0
-        failed = worker.exitcode == _SETUP_FAILED
-        _log.error("worker.died", pid=worker.pid, exit_code=worker.exitcode)
-        if failed:
-            return _QUICK_DEATHS
-        self._workers.append(self._start())
-        return 0
+            return
+        code = worker.process.exitcode
+        _log.error("worker.died", pid=worker.process.pid, exit_code=code, served=served)
+        if served:
+            self._early_deaths = 0
+            self._start()
+            return
+        self._early_deaths += 1
+        self._vacant += 1
+        if any(other.has_served() for other in self._workers):
+            self._early_deaths = 0
+        elif code == _SETUP_FAILED or self._early_deaths >= _EARLY_DEATHS:
+            self._failed = True
+            self._stop(signal.SIGTERM, None)
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
-        self._stopping = True
+        self._stopping, self._vacant = True, 0
         self._pass_on(signal.SIGTERM)
 
     def _pass_on(self, number: int) -> None:
         for worker in self._workers:
-            if worker.pid is not None and worker.is_alive():
-                os.kill(worker.pid, number)
+            if worker.process.pid is not None and worker.process.is_alive():
+                os.kill(worker.process.pid, number)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from engine.errors import SetupInvalid
 
 _HOME = Path(__file__).resolve().parent.parent
 
@@ -14,7 +18,7 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 class Settings(BaseSettings):
-    """Effective settings of one process. Unknown ARBITER_* names are errors (`engine.bootstrap`)."""
+    """Effective settings of one process. Unknown ARBITER_* names are errors (`load_settings`)."""
 
     model_config = SettingsConfigDict(env_prefix="ARBITER_", frozen=True, extra="forbid")
 
@@ -68,3 +72,25 @@ class Settings(BaseSettings):
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = Field(
         default="info", description="Least severe event to log on stderr."
     )
+
+
+def load_settings(overrides: Mapping[str, object]) -> Settings:
+    """Settings with command-line `overrides` on top. Raises SetupInvalid naming each wrong one."""
+    known = {f"ARBITER_{name.upper()}" for name in Settings.model_fields}
+    unknown = sorted(n for n in os.environ if n.startswith("ARBITER_") and n not in known)
+    if unknown:
+        raise SetupInvalid(
+            f"unknown environment variable {', '.join(unknown)}; `arbiter settings` lists the known ones"
+        )
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)  # type: ignore[arg-type]  # validated by pydantic
+    except ValidationError as error:
+        lines = [_wrong(str(e["loc"][0]), given, f"{e['msg']}, found {e['input']!r}") for e in error.errors()]
+        raise SetupInvalid("; ".join(lines)) from error
+
+
+def _wrong(name: str, given: Mapping[str, object], what: str) -> str:
+    """Which setting is wrong, by the name its author used."""
+    used = f"--{name.replace('_', '-')}" if name in given else f"ARBITER_{name.upper()}"
+    return f"{used}: {what}"

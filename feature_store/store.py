@@ -45,7 +45,8 @@ class OnlineStore(Protocol):
     def put_consents(self, records: Iterable[tuple[str, ConsentRecord]]) -> None:
         """Projects consents: per purpose and channel the record with the latest time wins.
 
-        Of two with the same time the more restrictive wins; an objection yields to a later grant only. Visible to every process on return.
+        Of two with the same time the more restrictive wins; an objection yields to a later grant only.
+        Visible to every process on return.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Calls Arbiter: over gRPC, or in this process on the same data directory. Both fail the same way."""
+"""Calls Arbiter over gRPC."""
 
 from __future__ import annotations
 
@@ -20,9 +20,6 @@ from engine._pb.arbiter.v1 import (
     outcome_service_pb2,
     outcome_service_pb2_grpc,
 )
-from engine.api.servicers import ConsentServicer, DecisionServicer, OutcomeServicer
-from engine.api.status import status_of
-from engine.errors import ArbiterError
 
 Request = TypeVar("Request", contravariant=True)
 Response = TypeVar("Response", covariant=True)
@@ -127,31 +124,6 @@ def connect(target: str, *, timeout_s: float = 5.0) -> Iterator[RemoteArbiter]:
     """Arbiter at an address such as "localhost:50051"; each call waits `timeout_s` at most."""
     with grpc.insecure_channel(target) as channel:
         yield RemoteArbiter(channel, timeout_s)
-
-
-class LocalArbiter:
-    """Arbiter in this process; what the servicers raise becomes the status a client would get."""
-
-    def __init__(
-        self, decision: DecisionServicer, outcome: OutcomeServicer, consent: ConsentServicer
-    ) -> None:
-        self.decide = _locally(decision.Decide)
-        self.explain = _locally(decision.Explain)
-        self.record_outcome = _locally(outcome.RecordOutcome)
-        self.record_consent = _locally(consent.RecordConsent)
-        self.get_consents = _locally(consent.GetConsents)
-
-
-def _locally(
-    method: Callable[[Request, grpc.ServicerContext | None], Response],
-) -> Callable[[Request], Response]:
-    def call(request: Request) -> Response:
-        try:
-            return method(request, None)
-        except ArbiterError as error:
-            raise CallFailed(status_of(error)) from error
-
-    return call
 
 
 def _status(error: grpc.RpcError) -> status_pb2.Status:

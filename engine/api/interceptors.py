@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -9,10 +10,14 @@ import grpc
 import structlog
 from grpc_status import rpc_status
 
+from engine.api.gate import CallGate
 from engine.api.status import status_of
-from engine.errors import ArbiterError
+from engine.errors import ArbiterError, DeadlineExpired
 
 _log = structlog.get_logger("engine.api")
+
+_OURS = "/arbiter."
+"""Begins the name of every method of the contract; health checks are answered to the end."""
 
 Handler = Callable[[Any, grpc.ServicerContext], Any]
 Method: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -20,6 +25,9 @@ Method: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 class ErrorsToStatus(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
     """Turns what a servicer raises into a google.rpc.Status; nothing internal leaves."""
+
+    def __init__(self, gate: CallGate) -> None:
+        self._gate = gate
 
     def intercept_service(
         self,
@@ -30,35 +38,37 @@ class ErrorsToStatus(grpc.ServerInterceptor):  # type: ignore[type-arg]  # gener
         handler = continuation(handler_call_details)
         if handler is None or handler.unary_unary is None:
             return handler
+        method = handler_call_details.method
+        gate = self._gate if method.startswith(_OURS) else None
         return grpc.unary_unary_rpc_method_handler(
-            _guarded(handler.unary_unary, handler_call_details.method),
+            _guarded(handler.unary_unary, method, gate),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
 
 
-def _guarded(handle: Handler, method: str) -> Handler:
+def _guarded(handle: Handler, method: str, gate: CallGate | None) -> Handler:
     def guarded(request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ANN401  # any message
         try:
+            if gate is not None:
+                gate.enter()
+            remaining_s = context.time_remaining()
+            if remaining_s is not None and remaining_s <= 0:
+                raise DeadlineExpired("the deadline had passed before the call was begun")
             return handle(request, context)
-        except ArbiterError as error:
-            _log_refusal(method, error)
-            _abort(context, error)
         except Exception as error:
-            _log.exception("call.failed", method=method, error=type(error).__name__)
-            _abort(context, error)
+            note(method, error)
+            context.abort_with_status(rpc_status.to_status(status_of(error)))
 
     return guarded
 
 
-def _log_refusal(method: str, error: ArbiterError) -> None:
-    cause = error.__cause__
-    if cause is not None:
-        _log.error("call.unavailable", method=method, reason=error.reason, cause=str(cause))
-    else:
-        _log.debug("call.refused", method=method, reason=error.reason)
-
-
-def _abort(context: grpc.ServicerContext, error: Exception) -> None:
-    """Ends the call with the error's status; grpc's own signal for that is an exception."""
-    context.abort_with_status(rpc_status.to_status(status_of(error)))
+def note(method: str, error: Exception) -> None:
+    """Tells the log why a call, or an item of a batch, has no answer; call it where `error` is handled."""
+    with contextlib.suppress(OSError):  # a log that cannot be written must not change the answer
+        if not isinstance(error, ArbiterError):
+            _log.exception("call.failed", method=method, error=type(error).__name__)
+        elif error.__cause__ is not None:
+            _log.error("call.unavailable", method=method, reason=error.reason, cause=str(error.__cause__))
+        else:
+            _log.debug("call.refused", method=method, reason=error.reason)

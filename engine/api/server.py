@@ -17,6 +17,7 @@ from engine._pb.arbiter.v1 import (
     outcome_service_pb2,
     outcome_service_pb2_grpc,
 )
+from engine.api.gate import CallGate
 from engine.api.interceptors import ErrorsToStatus
 from engine.api.servicers import ConsentServicer, DecisionServicer, OutcomeServicer
 from engine.errors import SetupInvalid
@@ -55,9 +56,10 @@ class ApiServer:
     ) -> None:
         """Binds the address; `port` then tells which. Raises SetupInvalid where it cannot."""
         self._health = health.HealthServicer()
+        self._gate = CallGate()
         self._server = grpc.server(
             ThreadPoolExecutor(max_workers=threads, thread_name_prefix="call"),
-            interceptors=[ErrorsToStatus()],
+            interceptors=[ErrorsToStatus(self._gate)],
             options=(
                 ("grpc.max_receive_message_length", max_request_bytes),
                 ("grpc.so_reuseport", int(reuse_port)),
@@ -82,6 +84,7 @@ class ApiServer:
     def drain(self, grace_seconds: float) -> None:
         """Takes no new calls, lets those in flight finish, returns when all are done or time is up."""
         self._health.enter_graceful_shutdown()
+        self._gate.close(grace_seconds)
         self._server.stop(grace_seconds).wait()
 
 

@@ -16,8 +16,9 @@ from engine._pb.arbiter.v1 import (
 )
 from engine.api import reading, writing
 from engine.api.explaining import action_explanation
+from engine.api.interceptors import note
 from engine.api.status import status_of
-from engine.errors import ArbiterError, RequestInvalid, Violation
+from engine.errors import RequestInvalid, Violation
 from engine.service.consents import Consents
 from engine.service.decisions import Decisions
 from engine.service.explanations import Explanations
@@ -65,7 +66,8 @@ class DecisionServicer(decision_service_pb2_grpc.DecisionServiceServicer):
     ) -> decision_service_pb2.DecideBatchResult:
         try:
             response = self._decide(item.request)
-        except ArbiterError as error:
+        except Exception as error:  # one item's trouble is not that of the others
+            note("DecideBatch", error)
             return decision_service_pb2.DecideBatchResult(
                 correlation_id=item.correlation_id, error=status_of(error)
             )

@@ -26,8 +26,15 @@ CODES: Mapping[type[errors.ArbiterError], int] = {
     errors.DecisionNotLogged: code_pb2.UNAVAILABLE,
     errors.ConsentNotRecorded: code_pb2.UNAVAILABLE,
     errors.StateUnavailable: code_pb2.UNAVAILABLE,
+    errors.ServerDraining: code_pb2.UNAVAILABLE,
+    errors.DeadlineExpired: code_pb2.DEADLINE_EXCEEDED,
     errors.SetupInvalid: code_pb2.INTERNAL,
 }
+
+MAX_VIOLATION_BYTES = 4 << 10
+"""Violations told in one status. It travels as metadata, in base64, of which clients take 8 KiB."""
+_MAX_DESCRIPTION = 500
+_FRAMING = 4
 
 _GRPC_CODES: Mapping[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -53,11 +60,21 @@ def _status(code: int, message: str, details: list[any_pb2.Any]) -> status_pb2.S
 
 
 def _bad_request(error: errors.RequestInvalid) -> error_details_pb2.BadRequest:
-    violations = [
-        error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.description)
-        for v in error.violations
-    ]
-    return error_details_pb2.BadRequest(field_violations=violations)
+    """Every violation that fits; the status's message says how many there are."""
+    bad, size = error_details_pb2.BadRequest(), 0
+    for violation in error.violations:
+        told = bad.FieldViolation(
+            field=violation.field, description=_shortened(violation.description, _MAX_DESCRIPTION)
+        )
+        size += told.ByteSize() + _FRAMING
+        if size > MAX_VIOLATION_BYTES:
+            break
+        bad.field_violations.append(told)
+    return bad
+
+
+def _shortened(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def _any(message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest) -> any_pb2.Any:

@@ -2,41 +2,36 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from engine._pb.arbiter.v1 import consent_service_pb2, types_pb2
-from engine.cli import render
-from engine.cli.common import (
-    DEFAULT_TARGET,
-    AsJson,
-    DataDir,
-    Local,
-    Rules,
-    Target,
-    arbiter,
-    out,
-    print_json,
-)
+from engine.cli import render, values
+from engine.cli.calls import arbiter, print_json
+from engine.cli.console import out, present
+from engine.cli.options import AsJson, Customer, Local, LocalDataDir, LocalRules, Target
 
-app = typer.Typer(help="Show and record consents and objections.", no_args_is_help=True)
+app = typer.Typer(help="Show and record consents and objections.", no_args_is_help=True, add_completion=False)
 
-_STATES = {
-    name: getattr(types_pb2, f"CONSENT_STATE_{name.upper()}")
-    for name in ("granted", "denied", "withdrawn", "objected")
-}
 
-Customer = Annotated[str, typer.Option("--customer", help="Customer id.")]
+class Said(StrEnum):
+    """What a customer can say."""
+
+    GRANTED = "granted"
+    DENIED = "denied"
+    WITHDRAWN = "withdrawn"
+    OBJECTED = "objected"
 
 
 @app.command()
 def show(
     customer: Customer,
-    target: Target = DEFAULT_TARGET,
+    target: Target = None,
     local: Local = False,
-    data_dir: DataDir = None,
-    rules: Rules = None,
+    data_dir: LocalDataDir = None,
+    rules: LocalRules = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a customer said, and what is permitted on each channel now."""
@@ -46,39 +41,53 @@ def show(
     if as_json:
         print_json(response)
     else:
-        out.print(f"[bold]{customer}[/]", render.consents(response), sep="\n")
+        present(render.consents(response))
 
 
 @app.command()
 def record(
     customer: Customer,
     purpose: Annotated[str, typer.Option(help="Purpose, such as marketing or profiling.")],
-    state: Annotated[str, typer.Option(help="granted, denied, withdrawn or objected.")],
+    state: Annotated[Said, typer.Option(help="What the customer said.")],
     channel: Annotated[str, typer.Option(help="Channel, or any for all of them.")] = "any",
+    recorded: Annotated[
+        str | None, typer.Option(help="Date or instant when the customer said it; now by default.")
+    ] = None,
+    expires: Annotated[
+        str | None, typer.Option(help="Date or instant from which it no longer holds; never by default.")
+    ] = None,
     source: Annotated[str, typer.Option(help="Where the customer said it.")] = "cli",
-    actor: Annotated[str, typer.Option(help="Who records it.")] = "",
+    actor: Annotated[str, typer.Option(help="Who records it: customer, agent:ID or a system.")] = "",
     notice_version: Annotated[str, typer.Option(help="Version of the notice the customer saw.")] = "",
-    target: Target = DEFAULT_TARGET,
+    evidence: Annotated[str, typer.Option(help="Pointer to evidence, such as the id of a recording.")] = "",
+    target: Target = None,
     local: Local = False,
-    data_dir: DataDir = None,
-    rules: Rules = None,
+    data_dir: LocalDataDir = None,
+    rules: LocalRules = None,
     as_json: AsJson = False,
 ) -> None:
     """Record what a customer said; the next decision obeys it."""
-    if state not in _STATES:
-        raise typer.BadParameter(f"--state is one of {', '.join(_STATES)}")
     wish = consent_service_pb2.ConsentRecord(
         purpose=purpose,
         channel=channel,
-        state=_STATES[state],
+        state=types_pb2.ConsentState.Value(f"CONSENT_STATE_{state.upper()}"),
         source=source,
         actor=actor,
         notice_version=notice_version,
+        evidence=evidence,
     )
+    if recorded is not None:
+        wish.record_time.FromDatetime(values.instant_option(recorded))
+    if expires is not None:
+        wish.expire_time.FromDatetime(values.instant_option(expires))
     request = consent_service_pb2.RecordConsentRequest(customer_id=customer, consent=wish)
     with arbiter(target, local=local, data_dir=data_dir, rules=rules) as callee:
         response = callee.record_consent(request)
     if as_json:
         print_json(response)
     else:
-        out.print(f"recorded: {customer} {state} {purpose} on {channel} (ledger {response.ledger_position})")
+        where = "all channels" if channel == "any" else channel
+        out.print(
+            f"on disk: {customer}, {purpose} {state} on {where}; ledger position {response.ledger_position}",
+            markup=False,
+        )

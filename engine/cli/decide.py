@@ -1,62 +1,77 @@
-"""`arbiter decide` and `arbiter explain`."""
+"""`arbiter decide`: the next best actions for one customer."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from engine._pb.arbiter.v1 import decision_service_pb2, types_pb2
-from engine.cli import render
-from engine.cli.common import (
-    DEFAULT_TARGET,
-    AsJson,
-    DataDir,
-    Local,
-    Rules,
-    Target,
-    arbiter,
-    out,
-    print_json,
-)
+from engine._pb.arbiter.v1 import decision_service_pb2
+from engine.cli import render, values
+from engine.cli.calls import arbiter, print_json
+from engine.cli.console import present
+from engine.cli.options import AsJson, Language, Local, LocalDataDir, LocalRules, Target
 
-_DETAILS = {
-    "summary": decision_service_pb2.EXPLANATION_DETAIL_SUMMARY,
-    "standard": decision_service_pb2.EXPLANATION_DETAIL_STANDARD,
-    "full": decision_service_pb2.EXPLANATION_DETAIL_FULL,
-}
+app = typer.Typer(add_completion=False)
 
 
+class Detail(StrEnum):
+    """How much of the account to show."""
+
+    SUMMARY = "summary"
+    STANDARD = "standard"
+    FULL = "full"
+
+
+@app.command()
 def decide(
     channel: Annotated[str, typer.Option(help="Channel, such as web, app or call_center.")],
-    customer: Annotated[str | None, typer.Option(help="Customer id, such as C0001.")] = None,
+    customer: Annotated[str | None, typer.Option(help="Customer id, such as C0131.")] = None,
     identity: Annotated[
         str | None, typer.Option(help="Instead of an id: TYPE=VALUE, such as phone=+41790000001.")
     ] = None,
-    placement: Annotated[str, typer.Option(help="Placement on the channel.")] = "",
+    placement: Annotated[str, typer.Option(help="Placement on the channel, such as home_hero.")] = "",
     context: Annotated[
         list[str] | None,
-        typer.Option(help="A fact of the moment as NAME=VALUE; may be given several times."),
+        typer.Option(
+            help="A fact of the moment as NAME=VALUE; may be given several times. true and false are bool, "
+            "5 is int, 5.0 is double, 2026-01-31 and 2026-01-31T08:00Z are timestamp, the rest is string. "
+            "NAME:TYPE=VALUE says the type: page:string=1."
+        ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="How many actions, 1 to 100; 3 by default.")] = None,
-    language: Annotated[str, typer.Option(help="Language of the texts, such as en or fr.")] = "",
-    detail: Annotated[str, typer.Option(help="summary, standard or full.")] = "standard",
+    limit: Annotated[int | None, typer.Option(help="How many actions; 3 by default.", min=1, max=100)] = None,
+    group: Annotated[
+        list[str] | None, typer.Option(help="Only actions of this group; may be given several times.")
+    ] = None,
+    action: Annotated[
+        list[str] | None, typer.Option(help="Only this action; may be given several times.")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Never this action; may be given several times.")
+    ] = None,
+    language: Language = "",
+    detail: Annotated[Detail, typer.Option(help="How much of the account to show.")] = Detail.STANDARD,
     request_id: Annotated[str, typer.Option(help="Idempotency key: the same one gives the same reply.")] = "",
-    target: Target = DEFAULT_TARGET,
+    target: Target = None,
     local: Local = False,
-    data_dir: DataDir = None,
-    rules: Rules = None,
+    data_dir: LocalDataDir = None,
+    rules: LocalRules = None,
     as_json: AsJson = False,
 ) -> None:
     """Decide for one customer on one channel now, and say why."""
     request = decision_service_pb2.DecideRequest(
         channel=channel,
         placement=placement,
-        context=dict(_context(item) for item in context or ()),
+        context=values.context(context or ()),
         limit=limit,
+        filter=decision_service_pb2.ActionFilter(
+            groups=group or (), action_ids=action or (), exclude_action_ids=exclude or ()
+        ),
         language=language,
-        explanation_detail=_detail(detail),
+        explanation_detail=decision_service_pb2.ExplanationDetail.Value(
+            f"EXPLANATION_DETAIL_{detail.upper()}"
+        ),
         request_id=request_id,
     )
     _name_customer(request, customer, identity)
@@ -64,77 +79,16 @@ def decide(
         response = callee.decide(request)
     if as_json:
         print_json(response)
-        return
-    out.print(f"[bold]{response.customer_id}[/] on {response.channel}")
-    out.print(render.decision(response))
-
-
-def explain(
-    decision_id: Annotated[str, typer.Argument(help="Id of a decision.")],
-    action: Annotated[str, typer.Option(help="Only this action's fate.")] = "",
-    language: Annotated[str, typer.Option(help="Language of the texts.")] = "",
-    target: Target = DEFAULT_TARGET,
-    local: Local = False,
-    data_dir: DataDir = None,
-    rules: Rules = None,
-    as_json: AsJson = False,
-) -> None:
-    """Explain a past decision: every candidate's fate, and what the rules saw."""
-    request = decision_service_pb2.ExplainRequest(
-        decision_id=decision_id, action_id=action, language=language
-    )
-    with arbiter(target, local=local, data_dir=data_dir, rules=rules) as callee:
-        response = callee.explain(request)
-    if as_json:
-        print_json(response)
-        return
-    decision = response.decision
-    out.print(f"[bold]{decision.customer_id}[/] on {decision.channel}")
-    out.print(render.decision(decision))
-    out.print(render.inputs(response.inputs))
+    else:
+        present(render.heading(response), render.decision(response))
 
 
 def _name_customer(
     request: decision_service_pb2.DecideRequest, customer: str | None, identity: str | None
 ) -> None:
-    if (customer is None) == (identity is None):
-        raise typer.BadParameter("give either --customer or --identity")
-    if identity is not None:
-        kind, _, value = identity.partition("=")
-        request.identity.type = kind
-        request.identity.value = value
-    elif customer is not None:
+    if customer is not None and identity is None:
         request.customer_id = customer
-
-
-def _detail(name: str) -> decision_service_pb2.ExplanationDetail.ValueType:
-    if name not in _DETAILS:
-        raise typer.BadParameter(f"--detail is one of {', '.join(_DETAILS)}")
-    return _DETAILS[name]
-
-
-def _context(item: str) -> tuple[str, types_pb2.ContextValue]:
-    """NAME=VALUE, typed by how the value looks: true/false, whole number, number, instant, else text."""
-    name, equals, text = item.partition("=")
-    if not equals or not name:
-        raise typer.BadParameter(f"--context {item!r} is not NAME=VALUE")
-    value = types_pb2.ContextValue()
-    if text in ("true", "false"):
-        value.bool_value = text == "true"
-    elif _is(int, text):
-        value.int_value = int(text)
-    elif _is(float, text):
-        value.double_value = float(text)
-    elif _is(datetime.fromisoformat, text):
-        value.timestamp_value.FromDatetime(datetime.fromisoformat(text))
+    elif identity is not None and customer is None:
+        request.identity.CopyFrom(values.identity(identity))
     else:
-        value.string_value = text
-    return name, value
-
-
-def _is(parse: object, text: str) -> bool:
-    try:
-        parse(text)  # type: ignore[operator]  # one of three parsers
-    except (ValueError, OverflowError):
-        return False
-    return True
+        raise typer.BadParameter("give either --customer or --identity")

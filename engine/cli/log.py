@@ -3,48 +3,45 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from engine.bootstrap import open_application
-from engine.cli.common import (
-    EXIT_DIFFERENT,
+from engine.cli.console import (
     EXIT_ERRORS,
-    AsJson,
-    DataDir,
-    Registry,
+    EXIT_FAILED,
     effective_settings,
     fail,
     out,
+    print_document,
+    require_data,
     setup_errors,
 )
+from engine.cli.options import AsJson, DataDir, DecisionId, Registry
 from engine.decisionlog.errors import LogError
 from engine.decisionlog.log import DecisionLog
 from engine.decisionlog.record import encode_record
 from engine.errors import ArbiterError
 from engine.service.decisions import read_decision
-from engine.service.explanations import Replay
 
-app = typer.Typer(help="Read the decision log and replay decisions.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from engine.service.explanations import Replay
 
-DecisionId = Annotated[str, typer.Argument(help="Id of the decision.")]
+app = typer.Typer(
+    help="Read the decision log and replay decisions.", no_args_is_help=True, add_completion=False
+)
 
 
 @app.command()
 def show(decision_id: DecisionId, data_dir: DataDir = None) -> None:
     """Print the logged record of a decision as JSON: request, state as read, decision, versions."""
     settings = effective_settings(data_dir=data_dir, log_level="warning")
-    directory: Path = settings.data_dir / "decisions"
-    if not directory.is_dir():
-        fail(f"{directory}: there is no decision log; name its folder with --data-dir", EXIT_ERRORS)
+    log = DecisionLog(require_data(settings, "decisions"))
     try:
-        record = read_decision(DecisionLog(directory), decision_id)
+        record = read_decision(log, decision_id)
     except (ArbiterError, LogError) as error:
         fail(f"{decision_id}: {error}", EXIT_ERRORS)
-    sys.stdout.write(json.dumps(json.loads(encode_record(record)), indent=2, ensure_ascii=False) + "\n")
+    print_document(json.loads(encode_record(record)))
 
 
 @app.command()
@@ -54,20 +51,30 @@ def replay(
     registry: Registry = None,
     as_json: AsJson = False,
 ) -> None:
-    """Decide a logged decision again with its own versions, and compare to the byte."""
+    """Decide a logged decision again with its own versions, and compare to the byte.
+
+    Needs neither a server nor today's rules: the data directory holds every rule set that served.
+    """
+    from engine.bootstrap import past_snapshot  # here, as showing a record needs none of it
+    from engine.service.explanations import replay as decide_again
+
     settings = effective_settings(data_dir=data_dir, registry=registry, log_level="warning")
+    log = DecisionLog(require_data(settings, "decisions"))
     try:
-        with setup_errors(), open_application(settings) as application:
-            replayed = application.explanations.replay(decision_id)
+        record = read_decision(log, decision_id)
+        with setup_errors():
+            replayed = decide_again(record, past_snapshot(settings, record.decision.versions))
     except (ArbiterError, LogError) as error:
         fail(f"{decision_id}: {error}", EXIT_ERRORS)
     if as_json:
-        document = {"decisionId": decision_id, "same": replayed.same, "bytes": len(replayed.replayed)}
-        sys.stdout.write(json.dumps(document) + "\n")
+        size = len(replayed.replayed)
+        print_document({"decisionId": decision_id, "same": replayed.same, "bytes": size})
     elif replayed.same:
-        out.print(f"same: {len(replayed.logged)} bytes, rules {replayed.record.decision.versions.rules[:19]}")
+        versions = replayed.record.decision.versions
+        models = ", ".join(f"{name}/{number}" for name, number in sorted(versions.models.items()))
+        out.print(f"same to the byte: {len(replayed.logged)} bytes; rules {versions.rules[:19]}, {models}")
     if not replayed.same:
-        fail(_difference(replayed), EXIT_DIFFERENT)
+        fail(_difference(replayed), EXIT_FAILED)
 
 
 def _difference(replayed: Replay) -> str:

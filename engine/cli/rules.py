@@ -6,7 +6,7 @@ import typer
 
 from engine.cli import rules_check, rules_diff, rules_fmt, rules_repl, rules_suites, rules_versions
 
-app = typer.Typer(help="Check the rule set.", no_args_is_help=True)
+app = typer.Typer(help="Check the rule set.", no_args_is_help=True, add_completion=False)
 rules_check.register(app)
 rules_versions.register(app)
 rules_diff.register(app)

@@ -11,18 +11,11 @@ from typing import Annotated, Final
 import typer
 from pydantic import TypeAdapter, ValidationError
 
-from engine.bootstrap import analyse_rules, engine_version
-from engine.cli.common import (
-    EXIT_ERRORS,
-    AsJson,
-    Registry,
-    Rules,
-    effective_settings,
-    err,
-    out,
-    setup_errors,
-)
+from engine.cli.console import EXIT_ERRORS, effective_settings, out, setup_errors
+from engine.cli.options import AsJson, Registry, Rules
 from engine.core.rulebook import Rulebook
+from engine.release import engine_version
+from engine.rulefiles import analyse_rules
 from engine.ruleset.diagnostics import Diagnostic, counted_by_severity, render, to_json
 from engine.ruleset.documents import Instant
 from engine.ruleset.sarif import to_sarif
@@ -66,7 +59,7 @@ def check(
     written = OutputFormat.JSON if as_json else output
     sys.stdout.write(_WRITERS[written](found, settings.rules))
     if written is OutputFormat.TEXT:
-        _sum_up(found, rulebook)
+        _sum_up(found, rulebook, settings.rules)
     if rulebook is None:
         raise typer.Exit(EXIT_ERRORS)
 
@@ -104,9 +97,9 @@ _WRITERS: Final[Mapping[OutputFormat, Callable[[Sequence[Diagnostic], Path], str
 }
 
 
-def _sum_up(found: Sequence[Diagnostic], rulebook: Rulebook | None) -> None:
+def _sum_up(found: Sequence[Diagnostic], rulebook: Rulebook | None, folder: Path) -> None:
     if found:
-        err.print(f"\n{counted_by_severity(found)}")
+        out.print(f"\n{counted_by_severity(found)} in {folder}", soft_wrap=True)
     if rulebook is not None:
         counts = {
             "actions": len(rulebook.actions),
@@ -114,4 +107,5 @@ def _sum_up(found: Sequence[Diagnostic], rulebook: Rulebook | None) -> None:
             "contact policies": len(rulebook.contact),
             "purposes": len(rulebook.consent.purposes),
         }
-        out.print(f"fine: {', '.join(f'{n} {what}' for what, n in counts.items())}; {rulebook.version[:19]}")
+        told = ", ".join(f"{n} {what}" for what, n in counts.items())
+        out.print(f"{folder}: fine: {told}; {rulebook.version[:19]}", soft_wrap=True)

@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 from rich.markdown import Markdown
 
-from engine.cli.common import AsJson, DataDir, Registry, Rules, effective_settings, out, setup_errors
+from engine.cli.console import effective_settings, out, setup_errors
 from engine.cli.diff_markdown import markdown
+from engine.cli.options import AsJson, DataDir, Registry, Rules
 from engine.comparing import Asked
 from engine.comparing import diff as compare_rules
 

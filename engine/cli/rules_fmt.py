@@ -10,7 +10,8 @@ from typing import Annotated, Final
 
 import typer
 
-from engine.cli.common import EXIT_DIFFERENT, EXIT_ERRORS, Rules, effective_settings, err, fail, out
+from engine.cli.console import EXIT_ERRORS, EXIT_FAILED, effective_settings, err, fail, out
+from engine.cli.options import Rules
 from engine.ruleset.cel import ConditionLanguage
 from engine.ruleset.definitions import glossary_of
 from engine.ruleset.diagnostics import Diagnostic, RuleSetInvalid, render
@@ -69,7 +70,7 @@ def fmt(
         raise typer.Exit(EXIT_ERRORS)
     if check and changed:
         err.print(f"{len(changed)} of {len(sources)} files would change; `arbiter rules fmt` changes them")
-        raise typer.Exit(EXIT_DIFFERENT)
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _languages(settings: Settings) -> Mapping[str, ConditionLanguage]:
@@ -115,4 +116,4 @@ def schema(
         fail(f"{settings.rules}: schemas cannot be read or written: {error.strerror}", EXIT_ERRORS)
     if stale:
         err.print(f"not up to date: {', '.join(stale)}; `arbiter rules schema --write` makes them so")
-        raise typer.Exit(EXIT_DIFFERENT)
+        raise typer.Exit(EXIT_FAILED)

@@ -12,20 +12,13 @@ from typing import Annotated
 
 import typer
 
-from engine.bootstrap import compile_snapshot, read_files, wall_clock_ms
-from engine.cli.common import (
-    EXIT_ERRORS,
-    DataDir,
-    Registry,
-    Rules,
-    effective_settings,
-    fail,
-    out,
-    setup_errors,
-)
+from engine.bootstrap import compile_snapshot, wall_clock_ms
+from engine.cli.console import EXIT_ERRORS, effective_settings, fail, out, setup_errors
+from engine.cli.options import DataDir, Registry, Rules
 from engine.core.scoring import Scorer
 from engine.core.snapshot import Snapshot
 from engine.errors import SetupInvalid
+from engine.rulefiles import read_files
 from engine.ruleset.diagnostics import RuleSetInvalid, render
 from engine.settings import Settings
 from engine.suites.asking import Question

@@ -9,24 +9,16 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from engine.bootstrap import check_rules, engine_version
-from engine.cli.common import (
-    EXIT_DIFFERENT,
-    EXIT_ERRORS,
-    AsJson,
-    Registry,
-    Rules,
-    effective_settings,
-    err,
-    fail,
-    setup_errors,
-)
+from engine.cli.console import EXIT_ERRORS, EXIT_FAILED, effective_settings, err, fail, setup_errors
+from engine.cli.options import AsJson, Registry, Rules
 from engine.core.rulebook import Rulebook
 from engine.core.scoring import Scorer
 from engine.core.snapshot import assemble
 from engine.errors import SetupInvalid
 from engine.models.errors import ModelRefused
 from engine.models.scorer import build_scorer
+from engine.release import engine_version
+from engine.rulefiles import check_rules
 from engine.ruleset.diagnostics import Diagnostic, RuleSetInvalid, counted, render, to_json
 from engine.ruleset.sources import RuleSources
 from engine.ruleset.trace import RulePlaces
@@ -125,4 +117,4 @@ def _judge(hold: bool, percent: float, wanted: float | None) -> None:
     if low:
         err.print(f"coverage is {percent:.1f} %, below {wanted:g} %")
     if low or not hold:
-        raise typer.Exit(EXIT_DIFFERENT)
+        raise typer.Exit(EXIT_FAILED)

@@ -14,7 +14,8 @@ from rich.table import Table
 
 from engine import publishing
 from engine.bootstrap import rule_versions
-from engine.cli.common import AsJson, DataDir, Registry, Rules, effective_settings, out, setup_errors
+from engine.cli.console import effective_settings, out, setup_errors
+from engine.cli.options import AsJson, DataDir, Registry, Rules
 from engine.errors import SetupInvalid
 from engine.ruleset.servers import ServerState
 from engine.ruleset.versions import ChangeKind, Pointers, Version, VersionError, short

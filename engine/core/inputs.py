@@ -6,7 +6,7 @@ Values that are absent, stale or withheld are missing, with the cause kept, neve
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -149,6 +149,19 @@ def _current_features(
     vector[stale] = np.nan
     places = tuple(np.flatnonzero(stale).tolist())
     return vector, places, [f"features:{schema.view[i].name}:stale" for i in old]
+
+
+def without_behaviour(state: CustomerState, schema: FeatureSchema) -> CustomerState:
+    """The state without what needs consent to profiling: what may be logged of a customer who gave none.
+
+    Decides the same, as the rules see none of it either.
+    """
+    packed = state.features
+    if packed is not None:
+        # Which features of another schema are behavioural is not known here: then all of them go.
+        hidden = schema.behavioural if _fits(schema, packed) else np.True_
+        packed = replace(packed, values=np.where(hidden, np.float32(np.nan), packed.values))
+    return replace(state, features=packed, signals=())
 
 
 def _fits(schema: FeatureSchema, packed: FeatureVector) -> bool:

@@ -245,8 +245,10 @@ def unusable(verdict: Verdict, alive: Mask) -> dict[str, MissingCause]:
     """Inputs that left an enforced rule undecided for an action of `alive`."""
     stage = verdict.stage
     undecided = ((verdict.truths == UNKNOWN) & verdict.applies & stage.enforced & alive).any(axis=1)
+    scored = verdict.inputs.frame.propensity is not None
     return {
         name: cause
         for row in undecided.nonzero()[0].tolist()
         for name, cause in missing_reads(verdict, stage.rules[row])
+        if not (scored and name == PROPENSITY_SCORE)  # that an action has no model is not the customer's
     }

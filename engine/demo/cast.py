@@ -57,13 +57,13 @@ CAST: Mapping[str, Scene] = {
         consents=_said(OBJECTED, GRANTED),
     ),
     "C0060": Scene(
-        title="denied profiling, opens the account page",
+        title="denied profiling but not marketing, opens the account page",
         channel="web",
         placement="account_banner",
         consents=_said(GRANTED, DENIED),
     ),
     "C0334": Scene(
-        title="nouvelle cliente à risque, ouvre l’app, en français",
+        title="new and at risk, with consent, opens the app in French",
         channel="app",
         placement="home_card",
         consents=_said(GRANTED, GRANTED),

@@ -12,7 +12,8 @@ class ModelRefused(Exception):
 
     def __init__(self, model: str, *, cause: str) -> None:
         super().__init__(
-            f"model {model} refused: {cause}. Publish a corrected version, or promote one that loads."
+            f"model {model} refused: {cause.rstrip('.')}. "
+            f"Publish a corrected version, or promote one that loads."
         )
         self.model = model
         self.cause = cause

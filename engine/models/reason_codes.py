@@ -24,11 +24,11 @@ YES, NO, UNKNOWN = "yes", "no", "unknown"
 
 
 def value_text(feature: Feature, stored: float | None) -> str:
-    """A stored value for people: "84.50 CHF/month", "3 months", "month-to-month", "yes", "unknown"."""
+    """A stored value for people: "84.50 CHF/month", "3 months", "month-to-month", "streaming_tv=yes"."""
     if stored is None or not math.isfinite(stored):
         return UNKNOWN
     if feature.type == "bool":
-        return YES if stored else NO
+        return f"{feature.name}={YES if stored else NO}"  # a bare yes says nothing in a sentence
     if feature.type == "category":
         return str(feature.decode(stored) or UNKNOWN)
     number = f"{stored:.0f}" if feature.type == "int" else f"{stored:.2f}"

@@ -19,7 +19,7 @@ from engine.errors import (
 from engine.service.decisions import Clock
 from engine.service.live import LiveSnapshot
 from engine.service.outcomes import MAX_AHEAD_MS
-from engine.service.requests import MAX_TEXT, RequestCheck, check_identifiers
+from engine.service.requests import MAX_TEXT, MIN_INSTANT_MS, RequestCheck, check_identifiers
 from feature_store.errors import StoreError
 from feature_store.state import ANY_CHANNEL, ConsentRecord, ConsentState, CustomerState
 from feature_store.store import OnlineStore
@@ -128,9 +128,11 @@ def _checked(given: ConsentSubmission, rulebook: Rulebook, now_ms: int) -> Conse
         recorded_at_ms <= now_ms + MAX_AHEAD_MS, "consent.record_time", "is more than 5 minutes ahead"
     )
     expires = given.valid_until_ms
-    check.require(
-        expires is None or expires > recorded_at_ms, "consent.expire_time", "is not after record_time"
-    )
+    check.require(recorded_at_ms >= MIN_INSTANT_MS, "consent.record_time", "is before year 1")
+    if expires is not None and expires <= recorded_at_ms:
+        check.fail("consent.expire_time", "is not after record_time")
+    elif expires is not None:
+        check.instant(expires, "consent.expire_time")
     if given.state is None:
         check.violations.append(Violation("consent.state", "is none of GRANTED, DENIED, WITHDRAWN, OBJECTED"))
         raise RequestInvalid(check.violations)

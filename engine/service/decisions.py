@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from engine.core.inputs import without_behaviour
 from engine.core.pipeline import decide
 from engine.core.snapshot import Snapshot
 from engine.decisionlog.errors import InvalidDecisionId, LogError, LogUnavailable
@@ -76,6 +77,8 @@ class Decisions:
         state = self._fetch(query)
         request = to_request(query, state.customer_id, snapshot.rulebook.vocabulary)
         decision = decide(snapshot, request, state, now_ms=now_ms)
+        if not decision.profiled:
+            state = without_behaviour(state, snapshot.schema)
         record = self._log_once(query, request, state, decision, now_ms)
         self._decided(record)
         return Answer(record, snapshot)
@@ -142,11 +145,18 @@ class Decisions:
         fingerprint, decision_id, claimed_ms = _read_claim(held)
         if fingerprint != repeated.request_fingerprint:
             raise RequestIdReused("the request id was used for a different request; make a new one")
-        record = self._log.read(decision_id)
-        if record is not None and record.request_id == repeated.request_id:
-            return record
-        if repeated.now_ms - claimed_ms >= _TAKEOVER_MS:
-            self._store.release(_claim_key(repeated.request_id), held)
+        try:
+            record = self._log.read(decision_id)
+            if record is not None and record.request_id == repeated.request_id:
+                return record
+            if repeated.now_ms - claimed_ms >= _TAKEOVER_MS:
+                self._store.release(_claim_key(repeated.request_id), held)
+        except LogError as error:
+            raise DecisionUnreadable(
+                "the log cannot give back the first decision; its operator sees why"
+            ) from error
+        except StoreError as error:
+            raise StateUnavailable("the request id cannot be kept now; try again") from error
         raise RequestInProgress("the same request is being decided right now; try again")
 
 

@@ -65,6 +65,12 @@ class Replay:
         return self.logged == self.replayed
 
 
+def replay(record: DecisionRecord, snapshot: Snapshot) -> Replay:
+    """Makes a logged decision again; `snapshot` must be that of its versions."""
+    again = decide(snapshot, record.request, record.state, now_ms=record.now_ms)
+    return Replay(record, decision_bytes(record.decision), decision_bytes(again))
+
+
 class Explanations:
     """Answers why, from the log. Safe for threads."""
 
@@ -97,7 +103,7 @@ class Explanations:
             return Explanation(record, snapshot, {}, chosen)
         inputs = inputs_seen(held, record.request, record.state, now_ms=record.now_ms)
         accounts = self._accounts(held, record, action_id)
-        return Explanation(record, held, inputs, chosen, accounts, _replayed(held, record).same)
+        return Explanation(record, held, inputs, chosen, accounts, replay(record, held).same)
 
     def _held(self, versions: Versions) -> Snapshot | None:
         try:
@@ -120,7 +126,7 @@ class Explanations:
     def replay(self, decision_id: str) -> Replay:
         """Makes a logged decision again with its own versions. Raises SetupInvalid without them."""
         record = read_decision(self._log, decision_id)
-        return _replayed(self.snapshot_of(record.decision.versions), record)
+        return replay(record, self.snapshot_of(record.decision.versions))
 
     def snapshot_of(self, versions: Versions) -> Snapshot:
         """The live snapshot where its versions are those asked for, else one built from the archive."""

@@ -40,6 +40,11 @@ class LiveSnapshot:
                 self.last_error = str(error)
                 _log.error("snapshot.reload.failed", cause=str(error), serving=before.rules)
                 return False
+            except Exception:  # whatever is wrong with new files, the old ones go on serving
+                self.failed_reloads += 1
+                self.last_error = "an unexpected error; the log has it"
+                _log.exception("snapshot.reload.failed", serving=before.rules)
+                return False
             self.last_error = ""
             _log.info("snapshot.reloaded", before=before.rules, rules=self._current.versions.rules)
             return True

@@ -18,7 +18,7 @@ from engine.errors import (
 )
 from engine.service.decisions import Clock, read_decision
 from engine.service.live import LiveSnapshot
-from engine.service.requests import check_identifiers
+from engine.service.requests import RequestCheck
 from feature_store.errors import StoreError
 from feature_store.state import ContactEvent, OutcomeType
 from feature_store.store import OnlineStore
@@ -62,14 +62,21 @@ class Outcomes:
         The log comes first and may hold an outcome twice after a retry; readers go by `outcome_id`.
         """
         now_ms = self._clock()
-        check_identifiers(
-            outcome_id=report.outcome_id, decision_id=report.decision_id, action_id=report.action_id
-        )
+        outcome, at_ms = _checked(report, now_ms)
         decision = read_decision(self._decisions, report.decision_id)
-        entry = _entry(report, decision, now_ms)
+        if at_ms < decision.now_ms - MAX_AHEAD_MS:
+            raise RequestInvalid([Violation("occur_time", "is before the decision")])
         returned = next((a for a in decision.decision.actions if a.action_id == report.action_id), None)
         if returned is None:
             raise ActionNotReturned("the decision did not return this action")
+        entry = OutcomeEntry(
+            outcome_id=report.outcome_id,
+            decision_id=report.decision_id,
+            action_id=report.action_id,
+            type=outcome,
+            at_ms=at_ms,
+            received_at_ms=now_ms,
+        )
         try:
             self._log.append(entry)
             return self._store.record_contact(
@@ -96,23 +103,15 @@ class Outcomes:
         return {action.id: action for action in self._live.current.rulebook.actions}
 
 
-def _entry(report: OutcomeReport, decision: DecisionRecord, now_ms: int) -> OutcomeEntry:
-    """The outcome as logged. Raises RequestInvalid."""
-    violations = []
+def _checked(report: OutcomeReport, now_ms: int) -> tuple[OutcomeType, int]:
+    """Type and time of the outcome. Raises RequestInvalid with every violation that needs no decision."""
+    check = RequestCheck()
+    for name in ("outcome_id", "decision_id", "action_id"):
+        check.identifier(getattr(report, name), name)
     at_ms = now_ms if report.at_ms is None else report.at_ms
+    check.require(at_ms <= now_ms + MAX_AHEAD_MS, "occur_time", "is more than 5 minutes ahead")
     if report.outcome is None:
-        violations.append(Violation("type", "is required; one of the values of OutcomeType"))
-    if at_ms > now_ms + MAX_AHEAD_MS:
-        violations.append(Violation("occur_time", "is more than 5 minutes ahead"))
-    if at_ms < decision.now_ms - MAX_AHEAD_MS:
-        violations.append(Violation("occur_time", "is before the decision"))
-    if violations or report.outcome is None:
-        raise RequestInvalid(violations)
-    return OutcomeEntry(
-        outcome_id=report.outcome_id,
-        decision_id=report.decision_id,
-        action_id=report.action_id,
-        type=report.outcome,
-        at_ms=at_ms,
-        received_at_ms=now_ms,
-    )
+        check.fail("type", "is required; one of the values of OutcomeType")
+        raise RequestInvalid(check.violations)
+    check.done()
+    return report.outcome, at_ms

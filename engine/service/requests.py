@@ -19,6 +19,9 @@ MAX_LIMIT = 100
 DEFAULT_LIMIT = 3
 MAX_FILTER = 1000
 MAX_ELEMENTS = 256  # of a list or map; macros of conditions look through as many
+MIN_INSTANT_MS = -62_135_596_800_000
+MAX_INSTANT_MS = 253_402_300_799_999
+"""Years 1 to 9999: what a protobuf timestamp may say."""
 _INT64 = 1 << 63
 
 
@@ -67,6 +70,10 @@ class RequestCheck:
             self.fail(field_name, f"has {len(value)} characters; at most {longest} are allowed")
         elif not all(is_printable(c) for c in value):
             self.fail(field_name, "holds control or unprintable characters")
+
+    def instant(self, at_ms: int, field_name: str) -> None:
+        """An instant that a protobuf timestamp may say."""
+        self.require(MIN_INSTANT_MS <= at_ms <= MAX_INSTANT_MS, field_name, "is not within years 1 to 9999")
 
     def done(self) -> None:
         """Raises RequestInvalid if anything was noted."""
@@ -169,6 +176,8 @@ def _check_context_value(
         _check_context_elements(check, declared, name, value)
     elif isinstance(value, float) and not math.isfinite(value):
         check.fail(name, "is not a finite number; leave it out where it is unknown")
+    elif kind is InputType.TIMESTAMP and isinstance(value, int):
+        check.instant(value, name)
     elif isinstance(value, int) and not -_INT64 <= value < _INT64:
         check.fail(name, "does not fit 64 bits")
     elif isinstance(value, str):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from engine.ruleset.diagnostics import RuleSetInvalid
 from engine.ruleset.filekinds import KINDS
-from engine.ruleset.reading import Located, read_documents
+from engine.ruleset.reading import read_documents
 from engine.ruleset.signal_checks import Attributes, event_types
 from engine.ruleset.signal_documents import (
     AbsenceEntry,
@@ -48,12 +48,8 @@ def signal_patterns(sources: RuleSources) -> SignalPatterns:
     if wrong:
         raise RuleSetInvalid(wrong)
     types = event_types(packs)
-    signals = tuple(_signal(entry, types) for pack in packs for entry in _entries(pack))
+    signals = tuple(_signal(entry, types) for pack in packs for entry in pack.document.signals)
     return SignalPatterns(sources.digest_of(own), frozenset(types), signals)
-
-
-def _entries(pack: Located[SignalPackDocument]) -> tuple[SignalPatternEntry, ...]:
-    return pack.document.signals
 
 
 def _signal(entry: SignalPatternEntry, types: Mapping[str, Attributes]) -> SignalPattern:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+import numpy as np
 import pytest
-from company import ACTIONS, NOW_MS, VOCABULARY, Rule, TableScorer, customer, request, snapshot
+from company import ACTIONS, NOW_MS, SCHEMA, VOCABULARY, Rule, TableScorer, customer, request, snapshot
 from hypothesis import given
 from hypothesis import strategies as st
 
 import engine.core
+from engine.core.inputs import without_behaviour
 from engine.core.pipeline import decide
 from engine.decisionlog.record import decision_bytes
 from engine.domain import Effect, PolicyClass
@@ -131,6 +133,18 @@ def test_the_same_inputs_give_the_same_bytes(state, asked, before, after):
     second = decide(snapshot(before, after), asked, state, now_ms=NOW_MS)
 
     assert decision_bytes(first) == decision_bytes(second)
+
+
+@given(states, requests, rules, rules)
+def test_what_may_be_logged_without_profiling_decides_the_same(state, asked, before, after):
+    """A state without behaviour gives the same bytes where the customer did not consent to profiling."""
+    decision = decide(snapshot(before, after), asked, state, now_ms=NOW_MS)
+    bare = without_behaviour(state, SCHEMA)
+
+    assert bare.signals == ()
+    assert np.isnan(bare.features.values[SCHEMA.index["calls"]])
+    again = decide(snapshot(before, after), asked, bare, now_ms=NOW_MS)
+    assert decision.profiled or decision_bytes(again) == decision_bytes(decision)
 
 
 @given(states, requests, rules, rules)

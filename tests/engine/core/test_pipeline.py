@@ -448,7 +448,7 @@ AT_RISK = Rule(
 
 
 def test_an_objection_to_marketing_covers_the_profiling_for_it():
-    """With consent to profiling but an objection to marketing, churn, which only offers use, is not scored."""
+    """With profiling granted and marketing objected to, churn, which only offers use, is not scored."""
     scorer = TableScorer()
     objection = ConsentRecord("marketing", "any", ConsentState.OBJECTED, NOW_MS - 1)
 

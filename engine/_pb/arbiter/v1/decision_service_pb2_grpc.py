@@ -61,7 +61,8 @@ class DecisionServiceServicer:
 
         NOT_FOUND: no such customer or identity. FAILED_PRECONDITION: the identity matches several
         customers. INVALID_ARGUMENT: google.rpc.BadRequest names every violated field at once.
-        UNAVAILABLE: the decision could not be logged, so it was not given.
+        UNAVAILABLE: the decision could not be logged, the customer's state not read, or the server is
+        stopping; nothing was decided, try again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

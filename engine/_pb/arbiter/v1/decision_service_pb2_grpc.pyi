@@ -38,7 +38,8 @@ class DecisionServiceStub:
 
     NOT_FOUND: no such customer or identity. FAILED_PRECONDITION: the identity matches several
     customers. INVALID_ARGUMENT: google.rpc.BadRequest names every violated field at once.
-    UNAVAILABLE: the decision could not be logged, so it was not given.
+    UNAVAILABLE: the decision could not be logged, the customer's state not read, or the server is
+    stopping; nothing was decided, try again.
     """
     DecideBatch: _grpc.UnaryUnaryMultiCallable[_decision_service_pb2.DecideBatchRequest, _decision_service_pb2.DecideBatchResponse]
     """Decides for several customers; each item has its own result or error."""
@@ -57,7 +58,8 @@ class DecisionServiceAsyncStub(DecisionServiceStub):
 
     NOT_FOUND: no such customer or identity. FAILED_PRECONDITION: the identity matches several
     customers. INVALID_ARGUMENT: google.rpc.BadRequest names every violated field at once.
-    UNAVAILABLE: the decision could not be logged, so it was not given.
+    UNAVAILABLE: the decision could not be logged, the customer's state not read, or the server is
+    stopping; nothing was decided, try again.
     """
     DecideBatch: _aio.UnaryUnaryMultiCallable[_decision_service_pb2.DecideBatchRequest, _decision_service_pb2.DecideBatchResponse]  # type: ignore[assignment]
     """Decides for several customers; each item has its own result or error."""
@@ -79,7 +81,8 @@ class DecisionServiceServicer(metaclass=_abc_1.ABCMeta):
 
         NOT_FOUND: no such customer or identity. FAILED_PRECONDITION: the identity matches several
         customers. INVALID_ARGUMENT: google.rpc.BadRequest names every violated field at once.
-        UNAVAILABLE: the decision could not be logged, so it was not given.
+        UNAVAILABLE: the decision could not be logged, the customer's state not read, or the server is
+        stopping; nothing was decided, try again.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,83 @@
+"""Whom a command calls: a running server, or this process; failed calls in words."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+from engine.cli.console import (
+    EXIT_ERRORS,
+    EXIT_UNAVAILABLE,
+    effective_settings,
+    fail,
+    require_data,
+    setup_errors,
+)
+
+if TYPE_CHECKING:  # imported when called, so that --help is quick
+    from engine.api.client import Arbiter, CallFailed
+
+_NO_CONNECTION = "failed to connect to all addresses; last error: UNKNOWN: "
+"""What gRPC begins with where nobody listens; the rest says it."""
+
+
+@contextmanager
+def arbiter(
+    target: str | None, *, local: bool, data_dir: Path | None, rules: Path | None
+) -> Iterator[Arbiter]:
+    """Whom to call: the server at `target`, or this process. Failed calls end the command in words."""
+    if local and target is not None:
+        raise typer.BadParameter("give either --target or --local")
+    if not local and (data_dir or rules):
+        raise typer.BadParameter("--data-dir and --rules go with --local; a running server has its own")
+    from engine.api.client import CallFailed, connect
+
+    place = "" if local else target or f"localhost:{effective_settings().port}"
+    try:
+        with _in_process(data_dir, rules) if local else connect(place) as callee:
+            yield callee
+    except CallFailed as failure:
+        report(failure, place)
+
+
+@contextmanager
+def _in_process(data_dir: Path | None, rules: Path | None) -> Iterator[Arbiter]:
+    from engine.api.local import LocalArbiter
+    from engine.api.servicers import ConsentServicer, DecisionServicer, OutcomeServicer
+    from engine.bootstrap import open_application  # here, as a call to a server needs none of it
+
+    settings = effective_settings(data_dir=data_dir, rules=rules, log_level="warning")
+    require_data(settings)
+    with setup_errors(), open_application(settings) as application:
+        yield LocalArbiter(
+            DecisionServicer(application.decisions, application.explanations),
+            OutcomeServicer(application.outcomes),
+            ConsentServicer(application.consents),
+        )
+
+
+def report(failure: CallFailed, place: str) -> NoReturn:
+    """Says what a failed call means and ends the command; `place` is empty for a call in this process."""
+    if failure.unavailable and place:
+        fail(
+            f"no answer from {place}: {str(failure).removeprefix(_NO_CONNECTION)}\n"
+            "Is a server running there? `arbiter serve --demo` starts one; --target names another, --local "
+            "needs none.",
+            EXIT_UNAVAILABLE,
+        )
+    lines = [f"{failure.code}: {failure}", *(f"  {field}: {text}" for field, text in failure.violations)]
+    if any(field.startswith("context[") and " of type " in text for field, text in failure.violations):
+        lines.append("  say the type of a value with --context NAME:TYPE=VALUE")
+    fail("\n".join(lines), EXIT_UNAVAILABLE if failure.unavailable else EXIT_ERRORS)
+
+
+def print_json(message: Message) -> None:
+    """The protobuf JSON form of a message, alone on stdout."""
+    sys.stdout.write(json_format.MessageToJson(message, ensure_ascii=False) + "\n")

@@ -1,0 +1,30 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="Folder of state, decision log and consent ledger.")
+]
+Rules = Annotated[Path | None, typer.Option("--rules", help="Folder of the rule set.")]
+Registry = Annotated[Path | None, typer.Option("--registry", help="Folder of published models.")]
+Target = Annotated[
+    str | None,
+    typer.Option("--target", help="Address of a running server. By default the one on this machine."),
+]
+Local = Annotated[
+    bool, typer.Option("--local", help="Work in this process on --data-dir; a server may run on it too.")
+]
+LocalDataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="With --local: folder of state, decision log and consent ledger."),
+]
+LocalRules = Annotated[Path | None, typer.Option("--rules", help="With --local: folder of the rule set.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
+Customer = Annotated[str, typer.Option("--customer", help="Customer id, such as C0131.")]
+Language = Annotated[str, typer.Option("--language", help="Language of the texts, such as en or fr.")]
+DecisionId = Annotated[str, typer.Argument(help="Id of a decision, as a reply gives it.")]

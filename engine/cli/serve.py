@@ -1,0 +1,69 @@
+"""`arbiter serve`: the server."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from engine import serving
+from engine.cli.console import effective_settings, err, require_folder, setup_errors
+from engine.cli.demo import load
+from engine.cli.options import DataDir, Registry, Rules
+from engine.demo.cast import CAST
+from engine.settings import Settings, load_settings
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port to listen on; 0 for any that is free.", min=0, max=65535)
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Server processes; one for each core is best.", min=1, max=64)
+    ] = None,
+    data_dir: DataDir = None,
+    rules: Rules = None,
+    registry: Registry = None,
+    reflection: Annotated[bool | None, typer.Option(help="Serve gRPC reflection.")] = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="First load the demo company into the data directory.")
+    ] = False,
+) -> None:
+    """Serve decisions over gRPC until SIGTERM or Ctrl-C.
+
+    SIGHUP loads rules and models anew; where they are bad, the server goes on with those it has.
+    """
+    settings = effective_settings(
+        host=host,
+        port=port,
+        workers=workers,
+        data_dir=data_dir,
+        rules=rules,
+        registry=registry,
+        reflection=reflection,
+    )
+    require_folder(settings)
+    with setup_errors():
+        if demo:
+            load(settings)
+        if sys.stderr.isatty():
+            _introduce(settings, demo=demo)
+        serving.serve(settings)
+
+
+def _introduce(settings: Settings, *, demo: bool) -> None:
+    """For a person at a terminal: where the server will be, and how to try it."""
+    port = settings.port or "PORT"
+    place = "a free port, PORT below" if settings.port == 0 else f"{settings.host}:{settings.port}"
+    customer = next(iter(CAST)) if demo else "ID"
+    target = "" if settings.port == load_settings({}).port else f" --target localhost:{port}"
+    err.print(
+        f"[bold]Arbiter[/] listens on {place} as soon as it says server.ready. In another terminal, try\n"
+        f"    arbiter decide --customer {customer} --channel web{target}\n"
+        f"Data: {settings.data_dir}. Ctrl-C stops.\n"
+    )

@@ -1,0 +1,83 @@
+"""Values typed at a command line: instants, identities, and facts of the context."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+
+import typer
+
+from engine._pb.arbiter.v1 import types_pb2
+
+_FACT = re.compile(r"(?P<name>[^:=]+)(:(?P<type>[^=]*))?=(?P<text>.*)", re.DOTALL)
+_LOOKS: tuple[tuple[str, re.Pattern[str]], ...] = (
+    ("bool", re.compile(r"true|false")),
+    ("int", re.compile(r"-?\d+")),
+    ("double", re.compile(r"-?\d+\.\d+([eE][+-]?\d+)?")),
+    ("timestamp", re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?")),
+)
+
+
+def context(facts: Iterable[str]) -> dict[str, types_pb2.ContextValue]:
+    """Facts of the form NAME=VALUE, typed by how the value looks, or NAME:TYPE=VALUE."""
+    values: dict[str, types_pb2.ContextValue] = {}
+    for fact in facts:
+        found = _FACT.fullmatch(fact)
+        if found is None:
+            raise typer.BadParameter(f"--context {fact!r} is neither NAME=VALUE nor NAME:TYPE=VALUE")
+        name, kind, text = found["name"], found["type"], found["text"]
+        if name in values:
+            raise typer.BadParameter(f"--context names {name} twice")
+        values[name] = _typed(fact, _look(text) if kind is None else kind, text)
+    return values
+
+
+def _look(text: str) -> str:
+    return next((kind for kind, pattern in _LOOKS if pattern.fullmatch(text)), "string")
+
+
+def _typed(fact: str, kind: str, text: str) -> types_pb2.ContextValue:
+    if kind not in _TYPES:
+        raise typer.BadParameter(f"--context {fact!r}: {kind!r} is none of {', '.join(_TYPES)}")
+    try:
+        return _TYPES[kind](text)
+    except (KeyError, ValueError) as error:
+        raise typer.BadParameter(f"--context {fact!r}: {text!r} is no {kind}") from error
+
+
+def _timestamp(text: str) -> types_pb2.ContextValue:
+    value = types_pb2.ContextValue()
+    value.timestamp_value.FromDatetime(instant(text))
+    return value
+
+
+_TYPES: Mapping[str, Callable[[str], types_pb2.ContextValue]] = {
+    "bool": lambda text: types_pb2.ContextValue(bool_value={"true": True, "false": False}[text]),
+    "int": lambda text: types_pb2.ContextValue(int_value=int(text)),
+    "double": lambda text: types_pb2.ContextValue(double_value=float(text)),
+    "string": lambda text: types_pb2.ContextValue(string_value=text),
+    "timestamp": _timestamp,
+}
+
+
+def instant(text: str) -> datetime:
+    """An ISO 8601 date or instant; UTC where it names no zone. Raises ValueError."""
+    parsed = datetime.fromisoformat(text)
+    return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed
+
+
+def instant_option(text: str) -> datetime:
+    """An instant given as an option. Ends the command where it is none."""
+    try:
+        return instant(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no date or instant such as 2027-01-31T08:00Z") from error
+
+
+def identity(text: str) -> types_pb2.Identity:
+    """An identity of the form TYPE=VALUE."""
+    kind, equals, value = text.partition("=")
+    if not (kind and equals and value):
+        raise typer.BadParameter(f"--identity {text!r} is not TYPE=VALUE, such as phone=+41790000001")
+    return types_pb2.Identity(type=kind, value=value)
