@@ -61,6 +61,7 @@ def test_a_replay_with_other_bytes_ends_with_4(run: Run, own_company: Path, deci
     assert "different: actions" in result.stderr
 
 
+@pytest.mark.usefixtures("decision_id")  # so that there is a log to look in
 @pytest.mark.parametrize("command", ["show", "replay"])
 def test_an_id_that_is_none_ends_with_3(run: Run, own_company: Path, command: str) -> None:
     """The error names the id and where ids come from."""

@@ -46,7 +46,7 @@ def test_the_demo_rules_are_fine(rules: Path) -> None:
     """Without a finding the command says how much it read, and ends with 0."""
     result = _check(rules)
 
-    assert (result.exit_code, result.stdout.split(":")[0]) == (0, "fine")
+    assert (result.exit_code, ": fine: " in result.stdout) == (0, True)
 
 
 def test_a_warning_is_told_and_refuses_nothing(rules: Path) -> None:
@@ -57,7 +57,7 @@ def test_a_warning_is_told_and_refuses_nothing(rules: Path) -> None:
 
     assert result.exit_code == 0
     assert "R601 warning: this condition is never true" in result.stdout
-    assert "1 warning" in result.stderr
+    assert "1 warning" in result.stdout
 
 
 def test_an_error_refuses_the_set(rules: Path) -> None:
@@ -109,4 +109,4 @@ def test_the_tables_of_the_guide_are_fine(rules: Path) -> None:
     result = _check(rules)
 
     assert len(examples) == 2
-    assert (result.exit_code, result.stdout.split(":")[0]) == (0, "fine")
+    assert (result.exit_code, ": fine: " in result.stdout) == (0, True)

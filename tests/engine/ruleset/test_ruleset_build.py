@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from small_ruleset import GOLDEN, SCHEMA, base_texts, with_condition
 
-from engine.bootstrap import model_reasons
 from engine.core.rulebook import TRUE, UNKNOWN, ContactKind, Frame, InputType, Rulebook
 from engine.domain import Effect, PolicyClass
+from engine.rulefiles import champions, model_reasons
 from engine.ruleset.build import build_rulebook, check
 from engine.ruleset.diagnostics import RuleSetInvalid, to_json
 from engine.ruleset.positions import locate, offset_of
@@ -281,7 +281,8 @@ def test_the_rules_of_this_repository_have_no_mistakes() -> None:
     rules = REPOSITORY / "rules"
     schema = load_schema(REPOSITORY / "feature_store" / "demo" / "telco.toml")
 
-    codes = model_reasons(REPOSITORY / "model_registry")
+    registry = REPOSITORY / "model_registry"
+    codes = model_reasons(registry, champions(registry))
 
     problems = check(RuleSources.from_directory(rules), schema, model_reasons=codes)
 
