@@ -11,6 +11,8 @@ from grpc_tools import protoc
 
 PROTO = Path(__file__).resolve().parent
 PACKAGE = "engine._pb"
+_BESIDE = Path(sys.executable).parent
+"""Where the plugins of protoc are: beside this Python, whatever the PATH."""
 HEADER = '"""Generated from proto/ by `make proto`; do not edit."""\n'
 
 
@@ -19,7 +21,10 @@ def generate(target: Path) -> None:
     sources = sorted(str(p.relative_to(PROTO)) for p in PROTO.rglob("*.proto"))
     includes = [f"-I{PROTO}", f"-I{_well_known_types()}", f"-I{_google_apis()}"]
     outputs = [f"--{kind}_out={target}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")]
-    if protoc.main(["protoc", *includes, *outputs, *sources]) != 0:
+    plugins = [
+        f"--plugin=protoc-gen-{name}={_BESIDE / f'protoc-gen-{name}'}" for name in ("mypy", "mypy_grpc")
+    ]
+    if protoc.main(["protoc", *includes, *plugins, *outputs, *sources]) != 0:
         raise SystemExit("protoc failed; see its messages above")
     for written in (p for p in target.rglob("*") if p.suffix in (".py", ".pyi")):
         written.write_text(_in_package(written.read_text()))
