@@ -34,7 +34,7 @@ imports: $(DEV_DEPS)
 	$(BIN)/lint-imports
 
 suite: $(DEV_DEPS)
-	$(BIN)/python -m pytest -n 2 -m "not slow" --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -n 2 -m "not slow" --durations=15 --cov --cov-report=term:skip-covered
 
 test-slow: $(DEV_DEPS)
 	$(BIN)/python -m pytest -m slow
