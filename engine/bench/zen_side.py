@@ -15,7 +15,7 @@ def table_reader(rows: Sequence[Row]) -> Callable[[Customer], list[int]]:
     decision = zen.ZenEngine().create_decision(json.dumps(_model(rows)))
 
     def holding(customer: Customer) -> list[int]:
-        return [hit["row"] for hit in decision.evaluate(customer)["result"]]
+        return [hit["row"] for hit in decision.evaluate(dict(customer))["result"]]
 
     return holding
 

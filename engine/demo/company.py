@@ -12,6 +12,7 @@ import json
 import random
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -61,31 +62,35 @@ def load_company(settings: Settings) -> None:
     """Loads the demo company into the data directory unless it is there and fresh. Raises SetupInvalid."""
     marker = settings.data_dir / "demo.json"
     now_ms = wall_clock_ms()
-    loaded_ms = _loaded_at(marker)
-    if loaded_ms is not None and now_ms - loaded_ms < REFRESH_MS:
-        return
+    loaded = _read_marker(marker)
     try:
         schema = load_schema(settings.feature_schema)
+        same_schema = loaded.get("feature_schema") == schema.digest
+        if same_schema and now_ms - int(loaded.get("loaded_at_ms", 0)) < REFRESH_MS:
+            return
         path = settings.feature_schema.parent / "customers.csv.gz"
         customers = load_customers(path, schema=schema, as_of_ms=now_ms)
         store = open_embedded(settings.data_dir / "store")
         try:
             count = store.put_customers(customers)
-            if loaded_ms is None:
+            if not loaded:
                 _make_up(store, settings, customers, schema, now_ms)
         finally:
             store.close()
-        marker.write_text(json.dumps({"loaded_at_ms": now_ms, "seed": SEED}))
+        written = {"loaded_at_ms": now_ms, "seed": SEED, "feature_schema": schema.digest}
+        marker.write_text(json.dumps(written))
     except (FeatureStoreError, LogError, RuleSetInvalid, SignalError, OSError) as error:
         raise SetupInvalid(f"the demo company cannot be loaded: {error}") from error
     _log.info("demo.loaded", customers=count, data_dir=str(settings.data_dir), seed=SEED)
 
 
-def _loaded_at(marker: Path) -> int | None:
+def _read_marker(marker: Path) -> dict[str, Any]:
+    """What was loaded and when; empty where nothing was."""
     try:
-        return int(json.loads(marker.read_text())["loaded_at_ms"])
-    except (OSError, ValueError, KeyError):
-        return None
+        document = json.loads(marker.read_text())
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def _make_up(
@@ -95,9 +100,7 @@ def _make_up(
     consents = [(name, record) for name, _ in customers for record in consents_of(name, now_ms)]
     with consent_ledger(settings.data_dir / "consents", fsync_interval_ms=1000) as ledger:
         for name, record in consents:
-            ledger.append(
-                ConsentEntry(customer_id=name, consent=record, received_at_ms=record.recorded_at_ms)
-            )
+            ledger.append(ConsentEntry(customer_id=name, consent=record, received_at_ms=now_ms))
         ledger.flush()
     store.put_consents(consents)
     store.link((identity, name) for name, _ in customers for identity in identities_of(name))

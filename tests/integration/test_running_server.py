@@ -367,6 +367,7 @@ def test_workers_end_with_their_supervisor(start_server: Start) -> None:
     server.process.kill()
 
     server.wait_for_log("server.stopped", times=2)
+    assert server.log.count("server.stopped") == 2
 
 
 def test_workers_share_request_ids(pair: _Place) -> None:
