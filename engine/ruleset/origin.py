@@ -53,9 +53,22 @@ def sources_at(folder: Path, revision: str) -> RuleSources:
     if len(packed) > _MAX_ARCHIVE_BYTES:
         raise RevisionUnknown(f"{folder} at {revision!r} is larger than {_MAX_ARCHIVE_BYTES:,} bytes")
     with tempfile.TemporaryDirectory(prefix="arbiter-rules-") as scratch:
-        with tarfile.open(fileobj=io.BytesIO(packed)) as files:
-            files.extractall(scratch, filter="data")  # refuses what would leave the folder
+        _unpack(packed, Path(scratch).resolve())
         return RuleSources.from_directory(Path(scratch))
+
+
+def _unpack(packed: bytes, folder: Path) -> None:
+    """Writes the plain files of an archive; links, and what would leave the folder, are left out.
+
+    By hand, as the filters of `tarfile` are not in every Python 3.11.
+    """
+    with tarfile.open(fileobj=io.BytesIO(packed)) as files:
+        for member in files:
+            place = (folder / member.name).resolve()
+            content = files.extractfile(member) if member.isfile() else None
+            if content is not None and place.is_relative_to(folder):
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(content.read())
 
 
 class _GitFailed(Exception):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -50,6 +51,11 @@ def own_company(demo_company: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return copy
 
 
+def _hear_interrupts() -> None:
+    """As in a terminal: where the tests run in the background, their children would ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def start_arbiter() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts `arbiter` in a process of its own; what is still alive when the test ends is killed."""
@@ -64,6 +70,7 @@ def start_arbiter() -> Iterator[Callable[..., subprocess.Popen[str]]]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=_hear_interrupts,
         )
         started.append(process)
         return process
