@@ -44,7 +44,7 @@ _RULE = """
     when: '{when}'
     effect: lever
     share: 0.1
-    reason: TAKES_STREAMING
+    reason: BLACK_WEEK
     state: active
 """
 
