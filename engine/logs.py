@@ -42,5 +42,5 @@ def configure(level: str) -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(numbers[level.upper()]),
         logger_factory=structlog.WriteLoggerFactory(file=_Unfailing(sys.stderr)),  # type: ignore[arg-type]  # all it uses
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=False,  # so that a later configuration, and tests, reach every logger
     )

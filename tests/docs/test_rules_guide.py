@@ -25,6 +25,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from engine.cli import console
 from engine.cli.app import app
 from engine.ruleset.build import check
 from engine.ruleset.sources import RuleSources
@@ -137,6 +138,7 @@ class Author:
     def _run(self, command: str) -> str:
         words = shlex.split(_DECISION.sub(self._decision, command))
         assert words[0] == "arbiter"
+        console.out.width = console.err.width = 120  # whatever terminal the tests run in
         result = CliRunner().invoke(app, words[1:])
         assert result.exit_code in (0, 3, 4), result.output
         if words[1] == "decide":
