@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 RUN_DEPS := $(VENV)/.run
 DEV_DEPS := $(VENV)/.dev
 
-.PHONY: demo serve test lint format types imports suite test-slow latency bench train proto lock clean
+.PHONY: demo serve test lint format types imports suite alone test-slow latency bench train proto lock clean
 
 demo: $(RUN_DEPS)
 	$(BIN)/arbiter demo
@@ -17,7 +17,7 @@ demo: $(RUN_DEPS)
 serve: $(RUN_DEPS)
 	$(BIN)/arbiter serve --demo
 
-test: lint types imports suite
+test: lint types imports suite alone
 
 lint: $(DEV_DEPS)
 	$(BIN)/ruff check
@@ -35,6 +35,10 @@ imports: $(DEV_DEPS)
 
 suite: $(DEV_DEPS)
 	$(BIN)/python -m pytest -n 2 -m "not slow" --durations=15 --cov --cov-report=term:skip-covered
+
+# What measures time, with no other test on its cores.
+alone: $(DEV_DEPS)
+	$(BIN)/python -m pytest -m slow tests/engine/ruleset_versions/test_live_switch.py
 
 test-slow: $(DEV_DEPS)
 	$(BIN)/python -m pytest -m slow
