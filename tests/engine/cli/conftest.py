@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -51,9 +50,12 @@ def own_company(demo_company: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return copy
 
 
-def _hear_interrupts() -> None:
-    """As in a terminal: where the tests run in the background, their children would ignore Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+# As in a terminal: where the tests run in the background, their children would ignore Ctrl-C. Said in the
+# child's own Python: code between fork and exec aborts now and then, as gRPC's threads run here.
+_HEARING_INTERRUPTS = (
+    "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "runpy.run_module('engine', run_name='__main__', alter_sys=True)"
+)
 
 
 @pytest.fixture
@@ -64,13 +66,12 @@ def start_arbiter() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("ARBITER_")}
         process = subprocess.Popen(
-            [sys.executable, "-m", "engine", *map(str, arguments)],
+            [sys.executable, "-c", _HEARING_INTERRUPTS, *map(str, arguments)],
             env=clean | environment,
             cwd=REPOSITORY,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=_hear_interrupts,
         )
         started.append(process)
         return process
