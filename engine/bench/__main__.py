@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from engine.bench import rules
+from engine.bench.parts import Disagreement, PartMissing
 
 BENCHMARKS: Final[Mapping[str, Callable[[], dict[str, float]]]] = {"rules": rules.measure}
 _PARTS: Final = ("numpy", "cel-expr-python", "zen-engine", "durable-rules")
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for name in asked.names or BENCHMARKS:
             figures |= BENCHMARKS[name]()
-    except (rules.PartMissing, rules.Disagreement) as error:
+    except (PartMissing, Disagreement) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     _keep(asked.out, {**figures, **_circumstances()})

@@ -55,10 +55,10 @@ def table_reader(rows: Sequence[Row]) -> Callable[[Customer], list[int]]:
     unscored: list[object] = [None] * (len(INPUTS) - len(COLUMNS))
     missing = sum(1 << place for place in range(len(COLUMNS), len(INPUTS)))
     values = itemgetter(*COLUMNS)  # the first inputs are the columns, in their order
-    places = range(len(rows))
+    places = tuple(range(len(rows)))
 
     def holding(customer: Customer) -> list[int]:
         known = truths(Frame([*values(customer), *unscored], missing, 0))
-        return list(compress(places, known.translate(_HOLDS)))
+        return [*compress(places, known.translate(_HOLDS))]
 
     return holding

@@ -1,4 +1,8 @@
-"""How benchmarks take time: the best of several rounds, which other work on the machine disturbs least."""
+"""How benchmarks take time: the best of several rounds, which other work on the machine disturbs least.
+
+A short piece of work finds an undisturbed moment more easily than a long one. So what is compared is timed in
+pieces that take about as long as each other, or the slower side would seem slower still on a busy machine.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +13,34 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def per_item_us(function: Callable[[T], object], items: Sequence[T], *, rounds: int = 15) -> float:
-    """Microseconds of one call, over all items, in the best of the rounds."""
+def per_item_us(
+    function: Callable[[T], object], items: Sequence[T], *, rounds: int = 15, at_once: int = 0
+) -> float:
+    """Microseconds of one call, over all items. They are timed `at_once` together, all where it is 0.
+
+    Of each of these pieces the best of the rounds counts.
+    """
+    size = at_once or len(items)
+    pieces = [items[start : start + size] for start in range(0, len(items), size)]
+    best = [float("inf")] * len(pieces)
+    for _ in range(rounds):
+        for place, piece in enumerate(pieces):
+            started = time.perf_counter()
+            for item in piece:
+                function(item)
+            best[place] = min(best[place], time.perf_counter() - started)
+    return sum(best) / len(items) * 1e6
+
+
+def best_processor_s(function: Callable[[], object], *, rounds: int = 5) -> float:
+    """Seconds of the processor that one call takes, in the best of the rounds.
+
+    For work of a single thread that is too long for an undisturbed moment: where nothing else runs it is the
+    time that passes, and elsewhere it leaves out the turns of others.
+    """
     best = float("inf")
     for _ in range(rounds):
-        started = time.perf_counter()
-        for item in items:
-            function(item)
-        best = min(best, time.perf_counter() - started)
-    return best / len(items) * 1e6
-
-
-def best_s(function: Callable[[], object], *, rounds: int = 3) -> float:
-    """Seconds of one call, in the best of the rounds."""
-    return per_item_us(lambda _: function(), (None,), rounds=rounds) / 1e6
+        started = time.process_time()
+        function()
+        best = min(best, time.process_time() - started)
+    return best

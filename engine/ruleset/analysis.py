@@ -6,6 +6,7 @@ is claimed wrongly.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from typing import Final
@@ -15,6 +16,7 @@ from engine.core.rulebook import ContactKind
 from engine.domain import Effect
 from engine.ruleset import diagnostics as codes
 from engine.ruleset.asof import Standing, share_an_instant, standing
+from engine.ruleset.contradictions import contradictions, names
 from engine.ruleset.definitions import Declared
 from engine.ruleset.diagnostics import Diagnostic
 from engine.ruleset.documents import (
@@ -26,12 +28,12 @@ from engine.ruleset.documents import (
 )
 from engine.ruleset.facts import Fact, Facts, Scoped, window
 from engine.ruleset.reading import Located
-from engine.ruleset.regions import EVERYWHERE, Region, meet_regions
+from engine.ruleset.regions import EVERYWHERE, Region, anything_left, is_exact, meet_regions
 from engine.ruleset.values import Words
 
-MAX_PAIRS: Final = 50_000
-"""Pairs of rules that are compared; a set with more is compared in part."""
-_SHOWN: Final = 3
+MAX_STEPS: Final = 20_000
+"""Steps in which a case must be found that all rules for an action let pass; some milliseconds."""
+_FEWER: Final = "make several rules of it, with fewer alternatives each"
 _NEVER: Final = {
     Effect.ALLOW: "so it lets nobody pass",
     Effect.DENY: "so it removes nobody",
@@ -50,6 +52,7 @@ def conditions(facts: Facts) -> Iterator[Diagnostic]:
         yield from _windows(fact, actions)
         if not fact.of_table:
             yield from _truth(fact, actions)
+    yield from _too_many_cases(facts)
 
 
 def _truth(fact: Fact, actions: Sequence[ActionEntry]) -> Iterator[Diagnostic]:
@@ -64,9 +67,27 @@ def _truth(fact: Fact, actions: Sequence[ActionEntry]) -> Iterator[Diagnostic]:
         )
 
 
+def _too_many_cases(facts: Facts) -> Iterator[Diagnostic]:
+    """Conditions whose cases are too many to be looked at one by one; of a table's rows only the first."""
+    tables: set[str] = set()
+    for fact in facts.all:
+        reaches = [fact.reach(action) for action in facts.actions_of(fact)]
+        if all(is_exact(found.true) and is_exact(found.false) for found in reaches):
+            continue
+        what = "this condition has"
+        if fact.of_table:
+            table = fact.entry.id.rpartition(".")[0]  # rows have no dot in theirs
+            if table in tables:
+                continue
+            tables.add(table)
+            what = f"this and maybe other rows of `{table}` have"
+        message = f"{what} too many cases to be analysed in full; what it contradicts may go unnoticed"
+        yield fact.problem(codes.ANALYSED_IN_PART, message, _FEWER, "when")
+
+
 def _windows(fact: Fact, actions: Sequence[ActionEntry]) -> Iterator[Diagnostic]:
     if not any(share_an_instant(fact.window, window(action.valid)) for action in actions):
-        message = f"`{fact.entry.id}` is never valid when {_names([a.id for a in actions])} is"
+        message = f"`{fact.entry.id}` is never valid when {names([a.id for a in actions])} is"
         yield fact.problem(
             codes.WINDOWS_NEVER_MEET, message, "correct one validity, or remove the rule", "valid"
         )
@@ -74,11 +95,13 @@ def _windows(fact: Fact, actions: Sequence[ActionEntry]) -> Iterator[Diagnostic]
 
 def whole_set(facts: Facts) -> Iterator[Diagnostic]:
     """What only rules together show; for sets without errors."""
-    yield from _contradictions(facts)
+    yield from contradictions(facts)
+    interwoven: list[str] = []
     for scoped in facts.scoped:
         if facts.in_force(scoped.action.valid):
-            yield from _possible(facts, scoped)
+            yield from _possible(facts, scoped, interwoven)
             yield from _worth(facts, scoped)
+    yield from _too_interwoven(facts, interwoven)
     yield from _unused_reasons(facts)
     yield from _contact(facts)
 
@@ -106,67 +129,39 @@ def _words(found: Standing) -> str:
     return "not yet in force then" if found is Standing.NOT_YET else "no longer in force then"
 
 
-def _contradictions(facts: Facts) -> Iterator[Diagnostic]:
-    """Pairs of gates that no case passes both of, with all actions they leave to nobody."""
-    actions: dict[tuple[int, int], list[str]] = {}
-    pairs: dict[tuple[int, int], tuple[Fact, Fact]] = {}
-    apart: dict[tuple[int, int], bool] = {}
-    left = MAX_PAIRS
-    for scoped in facts.scoped:
-        for one, other in combinations(facts.gates(scoped), 2):
-            key = id(one), id(other)
-            left -= 1
-            if left < 0:
-                break
-            if key not in apart or one.by_action or other.by_action:
-                apart[key] = _exclude(one, other, scoped.action)
-            if apart[key] and share_an_instant(one.window, other.window, window(scoped.action.valid)):
-                pairs[key] = one, other
-                actions.setdefault(key, []).append(scoped.action.id)
-    for key, (one, other) in pairs.items():
-        whom = _names(actions[key])
-        message = (
-            f"with `{one.entry.id}` in {one.yaml.file}:{one.position[0]} this rule leaves {whom} to nobody"
-        )
-        yield other.problem(codes.CONTRADICTION, message, _contradiction_advice(one, other), "when")
+def _possible(facts: Facts, scoped: Scoped, interwoven: list[str]) -> Iterator[Diagnostic]:
+    """Whether all rules together leave a case in which the action can be had, and on which channels.
 
-
-def _exclude(one: Fact, other: Fact, action: ActionEntry) -> bool:
-    """Whether each gate has a case that passes it, and none passes both."""
-    first, second = one.passes(action), other.passes(action)
-    if not first or not second or _variables(first).isdisjoint(_variables(second)):
-        return False
-    return not meet_regions(first, second)
-
-
-def _variables(region: Region) -> set[object]:
-    return {variable for box in region for variable in box}
-
-
-def _contradiction_advice(one: Fact, other: Fact) -> str:
-    if one.entry.effect is other.entry.effect is Effect.ALLOW:
-        return "an action needs every allow to hold; join the two conditions with ||"
-    return "whoever one of the two lets pass, the other removes; correct one condition or scope"
-
-
-def _possible(facts: Facts, scoped: Scoped) -> Iterator[Diagnostic]:
-    """Whether all rules together leave a case in which the action can be had, and on which channels."""
+    Where that cannot be found out, the action goes to `interwoven`.
+    """
     located = facts.rules.catalogue
     assert located is not None  # an action is in it
     action = scoped.action
     gates = [fact for fact in facts.standing_gates(scoped) if fact.passes(action) != EVERYWHERE]
     permitted: Region = ({f"consents.{action.purpose}": Words(frozenset({"true"}))},)
     guilty = _guilty(permitted, gates, action)
+    if guilty is None:
+        interwoven.append(action.id)
+        return
     if guilty:
-        message = f"no customer can ever get `{action.id}`, because of {_names([g.entry.id for g in guilty])}"
+        message = f"no customer can ever get `{action.id}`, because of {names([g.entry.id for g in guilty])}"
         advice = "correct one of the rules, or remove the action"
         yield located.problem((*scoped.path, "id"), codes.NEVER_POSSIBLE, message, advice)
         return
     blocked = {}
     for channel in dict.fromkeys(t.channel for t in action.treatments):
         here = meet_regions(permitted, ({"request.channel": Words(frozenset({channel}))},))
-        blocked[channel] = _guilty(here, gates, action)
+        blocked[channel] = _guilty(here, gates, action) or []
     yield from _blocked(located, scoped, blocked)
+
+
+def _too_interwoven(facts: Facts, actions: Sequence[str]) -> Iterator[Diagnostic]:
+    """Says of which actions it is not known whether their rules together leave a case."""
+    located = facts.rules.catalogue
+    if actions and located is not None:
+        message = f"the rules for {names(actions)} are too interwoven to be analysed together"
+        advice = "whether anybody can get them was not found out; narrow the scopes, or simplify the rules"
+        yield located.problem(("actions",), codes.ANALYSED_IN_PART, message, advice)
 
 
 def _blocked(
@@ -176,42 +171,37 @@ def _blocked(
     advice = "correct one of the rules, or remove the treatment"
     if blocked and all(blocked.values()):
         who = dict.fromkeys(g.entry.id for guilty in blocked.values() for g in guilty)
-        message = f"nobody can get `{action.id}` on any of its channels, because of {_names(list(who))}"
+        message = f"nobody can get `{action.id}` on any of its channels, because of {names(list(who))}"
         yield located.problem((*scoped.path, "id"), codes.NO_CHANNEL, message, advice)
         return
     for i, treatment in enumerate(action.treatments):
         if guilty := blocked[treatment.channel]:
-            message = f"`{treatment.id}` is never shown: {_names([g.entry.id for g in guilty])}"
+            message = f"`{treatment.id}` is never shown: {names([g.entry.id for g in guilty])}"
             message += f" always removes `{action.id}` on {treatment.channel}"
             place = (*scoped.path, "treatments", i, "channel")
             yield located.problem(place, codes.TREATMENT_NEVER_SHOWN, message, advice)
 
 
-def _guilty(start: Region, gates: Sequence[Fact], action: ActionEntry) -> list[Fact]:
+def _guilty(start: Region, gates: Sequence[Fact], action: ActionEntry) -> list[Fact] | None:
     """Gates that together leave nothing of `start`, few of them; none where something is left.
 
-    The gate at which nothing is left any more is one of them; with it in front the next one shows.
+    None where that cannot be found out. The gate at which nothing is left any more is one of them; with
+    it in front the next one shows.
     """
+
+    def left(passed: Sequence[Fact]) -> bool | None:
+        return anything_left([start, *(gate.passes(action) for gate in passed)], limit=MAX_STEPS)
+
+    whole = left(gates)
+    if whole is not False:
+        return None if whole is None else []
     found: list[Fact] = []
-    while True:
-        region = start
-        for gate in found:
-            region = meet_regions(region, gate.passes(action))
-        if not region:
-            return sorted(found, key=gates.index)
-        last = _last_straw(region, gates, action)
-        if last is None or last in found:  # something is left, or regions were too many to be exact
-            return found
-        found.append(last)
-
-
-def _last_straw(region: Region, gates: Sequence[Fact], action: ActionEntry) -> Fact | None:
-    """The first gate at which nothing of a region is left."""
-    for gate in gates:
-        region = meet_regions(region, gate.passes(action))
-        if not region:
-            return gate
-    return None
+    while left(found) is not False:
+        taken = bisect_left(range(len(gates)), True, key=lambda n: left([*found, *gates[: n + 1]]) is False)
+        if taken == len(gates) or gates[taken] in found:  # too many steps to be exact
+            break
+        found.append(gates[taken])
+    return sorted(found, key=gates.index)
 
 
 def _worth(facts: Facts, scoped: Scoped) -> Iterator[Diagnostic]:
@@ -307,8 +297,3 @@ def _is_behind(facts: Facts, policy: ContactEntry, other: ContactEntry) -> bool:
         and policy.window <= other.window
         and (policy.limit or 1) >= (other.limit or 1)
     )
-
-
-def _names(names: Sequence[str]) -> str:
-    shown = ", ".join(f"`{name}`" for name in names[:_SHOWN])
-    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -23,7 +23,7 @@ from engine.core.rulebook import (
 )
 from engine.domain import Action, Effect, ReasonText, Treatment
 from engine.ruleset.analysis import conditions, not_in_force, unused_names, whole_set
-from engine.ruleset.cel import ConditionLanguage
+from engine.ruleset.authored import NOTHING_AUTHORED, Authored
 from engine.ruleset.checks import check_names
 from engine.ruleset.compile import CompiledRule, compile_program
 from engine.ruleset.definitions import Glossary, Use, glossary_of, located
@@ -73,10 +73,11 @@ class _Typed:
     glossary: Glossary | None = None
     uses: set[Use] = field(default_factory=set)
 
-    @property
-    def languages(self) -> Mapping[str, ConditionLanguage]:
-        """What conditions may say, by file."""
-        return self.glossary.languages if self.glossary is not None else {}
+    def authored(self, tables: Tables) -> Authored:
+        """What was written, for traces."""
+        if self.glossary is None:
+            return NOTHING_AUTHORED
+        return replace(self.glossary.authored(), rows={made.entry.id: made.asks for made in tables.rules})
 
 
 def check(
@@ -153,7 +154,7 @@ def build_rulebook(
     actions = tuple(_action(entry) for entry in rules.actions)
     compiled = [_compiled(rules, c) for c in checked.conditions if c.entry.state != "draft"]
     scored = [any(name.startswith(_SCORES) for name in c.rule.reads) for c in compiled]
-    languages = checked.typed.languages
+    authored = checked.typed.authored(checked.tables)
     arbitration = rules.arbitration.document
     return Rulebook(
         version=sources.digest,
@@ -164,10 +165,10 @@ def build_rulebook(
         vocabulary=_vocabulary(rules),
         consent=_consent(rules),
         before_scores=compile_program(
-            [c for c, s in zip(compiled, scored, strict=True) if not s], actions, languages
+            [c for c, s in zip(compiled, scored, strict=True) if not s], actions, authored
         ),
         after_scores=compile_program(
-            [c for c, s in zip(compiled, scored, strict=True) if s], actions, languages
+            [c for c, s in zip(compiled, scored, strict=True) if s], actions, authored
         ),
         contact=tuple(_contact_policies(rules)),
         arbitration=Arbitration(arbitration.threshold, arbitration.max_per_group),

@@ -32,6 +32,7 @@ from engine.ruleset.vector import VectorWriter
 Row = npt.NDArray[np.bool_]
 Scalar = TypeVar("Scalar", bound=np.generic)
 Propensities = npt.NDArray[np.float64]
+Fields = tuple[tuple[object, ...], ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,8 +40,8 @@ class Spread:
     """One careful condition, computed once per distinct candidate."""
 
     function: Callable[..., int]  # (values, now, propensity, *columns)
-    fields: tuple[tuple[object, ...], ...]  # per action, the columns it reads
-    distinct: tuple[tuple[object, ...], ...]
+    fields: Fields  # per action, the columns it reads
+    distinct: Fields
     inverse: npt.NDArray[np.intp]  # (actions,) place in `distinct`
     uses_propensity: bool
 
@@ -127,12 +128,14 @@ def _spreads(nodes: Sequence[Node], actions: Sequence[Action]) -> tuple[Spread, 
         arguments = ", ".join(["V", "n", "p", *(f"a{COLUMNS.index(c)}" for c in columns(node))])
         texts.append(function_text(f"r{i}", arguments, [node], truth_text(writer, node)))
     space = run_source("\n".join(texts), writer.bindings)
-    return tuple(_spread(space[f"r{i}"], node, actions) for i, node in enumerate(nodes))
+    read = {used: _fields(used, actions) for used in dict.fromkeys(columns(node) for node in nodes)}
+    return tuple(
+        Spread(space[f"r{i}"], *read[columns(node)], reads_propensity(node)) for i, node in enumerate(nodes)
+    )
 
 
-def _spread(function: Callable[..., object], node: Node, actions: Sequence[Action]) -> Spread:
-    used = columns(node)
+def _fields(used: Sequence[str], actions: Sequence[Action]) -> tuple[Fields, Fields, npt.NDArray[np.intp]]:
+    """Some columns of every action, the distinct ones, and the place of every action among these."""
     fields = tuple(tuple(getattr(action, c) for c in used) for action in actions)
     places = {f: i for i, f in enumerate(dict.fromkeys(fields))}
-    inverse = np.array([places[f] for f in fields], dtype=np.intp)
-    return Spread(function, fields, tuple(places), inverse, reads_propensity(node))  # type: ignore[arg-type]  # returns a byte
+    return fields, tuple(places), np.array([places[f] for f in fields], dtype=np.intp)

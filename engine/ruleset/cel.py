@@ -95,6 +95,11 @@ class ConditionLanguage:
         variables = {**roots, **names, "now": cel.Type.TIMESTAMP}
         return cel.NewEnv(self._pool, variables=variables, extensions=[ext_strings.ExtStrings()])
 
+    @property
+    def definitions(self) -> Mapping[str, Definition]:
+        """The constants, variables and segments that can be named."""
+        return self._definitions
+
     def check(self, text: str) -> tuple[Node | None, list[Problem]]:
         """The condition's meaning, or None; and everything that is wrong with it."""
         meaning = self.meaning(text)

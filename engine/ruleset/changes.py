@@ -2,6 +2,8 @@
 
 Works on typed documents of every kind alike: the entries of a document's lists are compared by their ids,
 what a document says besides them as a whole. Where an entry stands, and in which file, is no change.
+Decision tables are compared row by row (`tablechanges.py`), patterns of signals told as phrases
+(`signalwords.py`).
 """
 
 from __future__ import annotations
@@ -17,9 +19,14 @@ from engine.ruleset.documents import (
     CatalogueDocument,
     ConsentPolicyDocument,
     Document,
+    PurposeEntry,
     VocabularyDocument,
 )
-from engine.ruleset.reading import read_documents
+from engine.ruleset.reading import Located, Reading, read_documents
+from engine.ruleset.signal_documents import SignalPackDocument
+from engine.ruleset.signalwords import signal_fields, span
+from engine.ruleset.table_documents import DecisionTableDocument
+from engine.ruleset.tablechanges import ANY, TableRow, TableText, order_of_rows, paired_rows, table_text
 
 _NAMES: Final = ("id", "code", "name", "type")
 """Fields an entry may go by."""
@@ -31,9 +38,13 @@ _NOUNS: Final = {
     "ConsentPolicy.purposes": "purpose",
     "ContactPack.policies": "contact policy",
     "DecisionTable": "decision table",
+    "PolicyPack": "policy pack",
     "PolicyPack.rules": "rule",
     "ReasonCatalogue": "labels",
     "ReasonCatalogue.reasons": "reason",
+    "SegmentPack": "segment pack",
+    "SignalPack": "signal pack",
+    "SignalPack.events": "event type",
     "Vocabulary": "vocabulary",
     "Vocabulary.context": "context field",
     "Vocabulary.signals": "declared signal",
@@ -43,7 +54,10 @@ _ORDER: Final = (
     "consent policy",
     "rule",
     "decision table",
+    "table row",
+    "segment",
     "contact policy",
+    "signal",
     "arbitration",
     "action",
 )
@@ -56,7 +70,7 @@ _WORDS: Final = {
     "valid": "validity",
 }
 _DAY_MS: Final = 86_400_000
-_UNITS: Final = (("w", 7 * _DAY_MS), ("d", _DAY_MS), ("h", 3_600_000), ("m", 60_000))
+_ROW: Final = "table row"
 
 Leaves = Mapping[str, str]
 
@@ -82,7 +96,8 @@ class FieldChange:
 class Change:
     """One entry that differs; `file` and `line` are where it stands, of a removed one where it stood.
 
-    `summary` says what an added or removed one does; `fields` what of a changed one differs.
+    `summary` says what an added or removed one does; `fields` what of a changed one differs. Of a changed
+    row `summary` has the cells that stay.
     """
 
     how: How
@@ -101,18 +116,54 @@ class _Entry:
     file: str
     line: int
     leaves: Leaves
+    otherwise: str = ""  # what holds where a field is not given
+    table: TableText | None = None
+
+
+_Entries = Mapping[tuple[str, str], _Entry]
 
 
 def changes(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[Change, ...]:
     """Every difference in meaning between two sets of rule files that are right; comments are none."""
-    was, now = (_entries(sources) for sources in (before, after))
+    was, now = (_entries(read_documents(sources)) for sources in (before, after))
     found = [*_appeared(How.REMOVED, was, now), *_appeared(How.ADDED, now, was)]
     for key in was.keys() & now.keys():
-        fields = tuple(_fields(was[key].leaves, now[key].leaves))
-        if fields:
-            entry = now[key]
-            found.append(Change(How.CHANGED, entry.noun, entry.name, entry.file, entry.line, fields=fields))
+        found += _changed(was[key], now[key])
     return tuple(sorted(found, key=_rank))
+
+
+def _changed(was: _Entry, now: _Entry) -> Iterator[Change]:
+    fields = [*_fields(was, now), *_order(was.table, now.table)]
+    if fields:
+        yield Change(How.CHANGED, now.noun, now.name, now.file, now.line, fields=tuple(fields))
+    if was.table is not None and now.table is not None:
+        for before, after in paired_rows(was.table, now.table):
+            yield from _row_change(before, after)
+
+
+def _row_change(was: TableRow | None, now: TableRow | None) -> Iterator[Change]:
+    if was is None or now is None:
+        row, how = (now, How.ADDED) if was is None else (was, How.REMOVED)
+        if row is not None:
+            yield Change(how, _ROW, row.name, row.file, row.line, summary=row.words)
+        return
+    held, holds = was.fields, now.fields
+    names = dict.fromkeys([*was.cells, *now.cells, *held, *holds])
+    either = dict.fromkeys([*was.cells, *now.cells], ANY)
+    fields = tuple(
+        FieldChange(name, held.get(name, either.get(name, "")), holds.get(name, either.get(name, "")))
+        for name in names
+        if held.get(name) != holds.get(name)
+    )
+    if fields:
+        where = now.tests_with(was)
+        yield Change(How.CHANGED, _ROW, now.name, now.file, now.line, summary=where, fields=fields)
+
+
+def _order(was: TableText | None, now: TableText | None) -> Iterator[FieldChange]:
+    moved = order_of_rows(was, now) if was is not None and now is not None else None
+    if moved is not None:
+        yield FieldChange("order of rows", *moved)
 
 
 def _rank(change: Change) -> tuple[int, str, str]:
@@ -120,42 +171,78 @@ def _rank(change: Change) -> tuple[int, str, str]:
     return place, change.noun, change.name
 
 
-def _appeared(
-    how: How, there: Mapping[tuple[str, str], _Entry], elsewhere: Mapping[tuple[str, str], _Entry]
-) -> Iterator[Change]:
+def _appeared(how: How, there: _Entries, elsewhere: _Entries) -> Iterator[Change]:
     for key in there.keys() - elsewhere.keys():
         entry = there[key]
         yield Change(how, entry.noun, entry.name, entry.file, entry.line, summary=_summary(entry))
 
 
-def _fields(was: Leaves, now: Leaves) -> Iterator[FieldChange]:
-    for name in dict.fromkeys([*was, *now]):
-        if was.get(name, "") != now.get(name, ""):
-            yield FieldChange(name, was.get(name, ""), now.get(name, ""))
+def _fields(was: _Entry, now: _Entry) -> Iterator[FieldChange]:
+    for name in dict.fromkeys([*was.leaves, *now.leaves]):
+        before, after = (side.leaves.get(name, side.otherwise) for side in (was, now))
+        if before != after:
+            yield FieldChange(name, before, after)
 
 
-def _entries(sources: Mapping[str, str]) -> dict[tuple[str, str], _Entry]:
+def _entries(reading: Reading) -> dict[tuple[str, str], _Entry]:
     found: dict[tuple[str, str], _Entry] = {}
-    for located in read_documents(sources).documents:
+    for located in reading.documents:
         kind, dumped = _dumped(located.document)
+        table = _table(reading, located)
         rest: dict[str, object] = {}
         for field, value in dumped.items():
             name_field = _name_field(value)
-            if not name_field:
+            if not name_field or table is not None:
                 rest[field] = value
                 continue
             assert isinstance(value, list)  # what `_name_field` looked at
             noun = _NOUNS.get(f"{kind}.{field}", field.removesuffix("s"))
             for i, item in enumerate(value):
                 line, _ = located.yaml.place((field, i))
-                leaves = dict(_leaves("", {k: v for k, v in item.items() if k != name_field}))
-                entry = _Entry(noun, str(item[name_field]), located.yaml.file, line, leaves)
+                leaves, otherwise = _item_leaves(located.document, field, i, item, name_field)
+                entry = _Entry(noun, str(item[name_field]), located.yaml.file, line, leaves, otherwise)
                 found[f"{kind}.{field}", entry.name] = entry
-        leaves = dict(_leaves("", rest))
+        leaves = dict(_leaves("", rest)) if table is None else _table_leaves(located.document, rest)
         if leaves:
             noun, name = _NOUNS.get(kind, kind), _name_of(located.document, rest)
-            found[kind, name] = _Entry(noun, name, located.yaml.file, 1, leaves)
+            found[kind, name] = _Entry(noun, name, located.yaml.file, 1, leaves, table=table)
     return found
+
+
+def _item_leaves(
+    document: Document, field: str, i: int, item: Mapping[str, object], name_field: str
+) -> tuple[Leaves, str]:
+    """Fields of an entry, and what holds where one of them is not given."""
+    if isinstance(document, SignalPackDocument) and field == "signals":
+        return signal_fields(document.signals[i]), ""
+    if isinstance(document, ConsentPolicyDocument) and field == "purposes":
+        return _purpose_leaves(document.purposes[i])
+    return dict(_leaves("", {k: v for k, v in item.items() if k != name_field})), ""
+
+
+def _purpose_leaves(purpose: PurposeEntry) -> tuple[Leaves, str]:
+    """The basis, and that of each channel where it differs."""
+    own = {f"basis on {channel}": basis.value for channel, basis in purpose.channels.items()}
+    return {"basis": purpose.basis.value, **own}, purpose.basis.value
+
+
+def _table(reading: Reading, located: Located[Document]) -> TableText | None:
+    if not isinstance(located.document, DecisionTableDocument):
+        return None
+    return table_text(reading, Located(located.document, located.yaml))
+
+
+def _table_leaves(document: Document, rest: Mapping[str, object]) -> Leaves:
+    """What a table says besides its rows; whether they stand in a CSV file is no change."""
+    assert isinstance(document, DecisionTableDocument)  # which has a table
+    beside = ("id", "rows", "inputs", "csv", "delimiter")
+    columns = {f"column {c.input}": _column(c.domain, c.missing) for c in document.inputs}
+    return {**columns, **dict(_leaves("", {k: v for k, v in rest.items() if k not in beside}))}
+
+
+def _column(domain: str, missing: str) -> str:
+    words = f"values {domain}" if domain else "any value"
+    return f"{words}, matches no row where missing" if missing == "no_match" else words
 
 
 def _name_of(document: Document, rest: Mapping[str, object]) -> str:
@@ -211,7 +298,7 @@ def _text(path: str, value: object) -> str:
     if isinstance(value, int) and path in ("validity.from", "validity.to"):
         return _instant(value)
     if isinstance(value, int) and last == "window":
-        return next(f"{value // size}{unit}" for unit, size in _UNITS if value % size == 0)
+        return span(value)
     if isinstance(value, float) and last == "share":
         return f"{value * 100:+g} %"
     return f"{value:g}" if isinstance(value, float) else " ".join(str(value).split())
@@ -225,9 +312,15 @@ def _instant(at_ms: int) -> str:
 def _summary(entry: _Entry) -> str:
     """What an entry does, in a line."""
     leaves = dict(entry.leaves)
+    if entry.noun == "signal":
+        unless = f", unless {leaves['unless']}" if "unless" in leaves else ""
+        return f"stands for {leaves['valid for']} after {leaves['pattern']}{unless}"
+    if entry.noun == "segment":
+        return f"`{leaves['condition']}`"
     if entry.noun != "rule":
         shown = [f"{name} {text}" for name, text in leaves.items() if _is_short(name, text)]
-        return ", ".join(shown[:8])
+        rows = [] if entry.table is None else [f"{len(entry.table.rows)} rows"]
+        return ", ".join([*rows, *shown[:8]])
     does = leaves["effect"] + "".join(f" {leaves[name]}" for name in ("share", "factor") if name in leaves)
     scope = [
         f"{name.removeprefix('scope.')} {text}" for name, text in leaves.items() if name.startswith("scope.")

@@ -65,7 +65,8 @@ def _vocabulary(located: Located[VocabularyDocument]) -> Iterator[Diagnostic]:
         yield from duplicates(located, ("context", i, "values"), entry.values, "the value")
         if entry.values and entry.type not in (InputType.STRING, InputType.STRING_LIST):
             place: Path = ("context", i, "values")
-            yield located.problem(place, codes.WRONG_VALUE, "`values` are for type string", "remove them")
+            message = "`values` are for texts and lists of them"
+            yield located.problem(place, codes.WRONG_VALUE, message, "remove them")
     starts = list(words.churn_bands.values())
     if starts[0] != 0.0 or any(low >= high for low, high in pairwise(starts)):
         advice = "write e.g. {low: 0.0, medium: 0.3, high: 0.55}"
@@ -227,17 +228,17 @@ def _reason(rules: RuleSet, pack: Located[Document], path: Path, code: str | Non
 def _scope(rules: RuleSet, pack: Located[Document], path: Path, scope: Scope) -> Iterator[Diagnostic]:
     if rules.catalogue is None:
         return
-    known = {
-        "groups": (scope.groups, rules.catalogue.document.groups, "group"),
-        "actions": (scope.actions, [a.id for a in rules.actions], "action"),
-        "purposes": (scope.purposes, {a.purpose for a in rules.actions}, "purpose of actions"),
-        "tags": (scope.tags, {tag for a in rules.actions for tag in a.tags}, "tag of actions"),
-    }
+    named = (
+        ("groups", scope.groups, "group"),
+        ("actions", scope.actions, "action"),
+        ("purposes", scope.purposes, "purpose of actions"),
+        ("tags", scope.tags, "tag of actions"),
+    )
     unknown = [
         found
-        for field, (names, have, what) in known.items()
+        for field, names, what in named
         for i, name in enumerate(names)
-        for found in _known(pack, (*path, "applies_to", field, i), name, have, what)
+        for found in _known(pack, (*path, "applies_to", field, i), name, rules.action_names[field], what)
     ]
     yield from unknown
     if not unknown and not any(rules.in_scope(scope)):

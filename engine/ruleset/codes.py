@@ -58,6 +58,7 @@ MEANINGS: Final[Mapping[str, str]] = MappingProxyType(
         "R610": "A rule or an action is not in force at the instant asked about.",
         "R611": "The priority of an action cannot reach the threshold of doing nothing.",
         "R612": "A constant, variable or segment is declared and not used.",
+        "R613": "There is too much to analyse in full; what was left out may hide a mistake of this group.",
         "R701": "A cell of a decision table cannot be read.",
         "R702": "A CSV file is not CSV, or its header does not fit its table.",
         "R703": "The parts of a decision table do not fit each other.",

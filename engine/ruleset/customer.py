@@ -1,17 +1,20 @@
 """Conditions whose truth is the same for every action: one Python function for all of them.
 
-`fast` is for frames in which nothing that is read is missing. `guarded` takes the careful way for the
-rules that touch a missing input only. A rule with an operation that can fail always takes it.
+Conjunctions of tests of single inputs are looked up (`lookups.py`), the others written as Python. `fast` is
+for frames in which nothing that is read is missing. `guarded` takes the careful way for the rules that touch
+a missing input only. A rule with an operation that can fail always takes it.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from engine.core.rulebook import Frame
 from engine.ruleset.expression import Node, input_mask, may_fail
+from engine.ruleset.lookups import Lookups, lookups_of
 from engine.ruleset.runtime import NAMES
 from engine.ruleset.scalar import ScalarWriter, function_text, reading_lines, truth_text
 
@@ -56,9 +59,16 @@ def compile_customer(conditions: Sequence[Node]) -> CustomerConditions:
     singles = [
         function_text(f"r{i}", "V, n", [node], truth_text(writer, node)) for i, node in enumerate(nodes)
     ]
-    fast = [_fast_text(writer, i, node) for i, node in enumerate(nodes)]
-    guarded = [_guarded_text(text, i, node) for i, (text, node) in enumerate(zip(fast, nodes, strict=True))]
-    lines = [*singles, *_whole("fast", "V, n", nodes, fast), *_whole("guarded", "V, n, m", nodes, guarded)]
+    lookups = lookups_of(nodes)
+    written = {i: _fast_text(writer, i, node) for i, node in enumerate(nodes) if i not in lookups.places}
+    careful = {i: _guarded_text(text, i, nodes[i]) for i, text in written.items()}
+    looks, guarded_looks = lookups.bodies(writer.bind)
+    fast, guarded = _body(written, lookups, looks), _body(careful, lookups, guarded_looks)
+    lines = [
+        *singles,
+        *("def fast(V, n):", *reading_lines(nodes), *fast),
+        *("def guarded(V, n, m):", *reading_lines(nodes), *guarded),
+    ]
     space = run_source("\n".join(lines), writer.bindings)
     mask = 0
     for node in nodes:
@@ -76,14 +86,19 @@ def _guarded_text(fast: str, index: int, node: Node) -> str:
     return f"r{index}(V, n) if m & {mask} else {fast}" if mask and not may_fail(node) else fast
 
 
-def _whole(name: str, arguments: str, nodes: list[Node], texts: list[str]) -> list[str]:
-    lines = [f"def {name}({arguments}):", *reading_lines(nodes), "    return bytes(("]
-    return [*lines, *(f"        {text}," for text in texts), "    ))"]
+def _body(texts: dict[int, str], lookups: Lookups, looks: list[str]) -> list[str]:
+    """Statements that return a byte per rule: those that are looked up, and the texts of the others."""
+    if not lookups.places:
+        return ["    return bytes((", *(f"        {text}," for text in texts.values()), "    ))"]
+    if not texts:
+        return [*looks, "    return held"]
+    others = [f"    held[{i}] = {text}" for i, text in texts.items()]
+    return [*looks, "    held = bytearray(held)", *others, "    return bytes(held)"]
 
 
 def run_source(source: str, bindings: dict[str, object]) -> dict[str, Callable[..., Any]]:
     """Runs generated definitions and returns their names; only what is bound can be named."""
-    builtins = {"bytes": bytes, "len": len, "float": float, "str": str}
-    space: dict[str, object] = {"__builtins__": builtins, **NAMES, **bindings}
+    builtins = {"bytes": bytes, "bytearray": bytearray, "len": len, "float": float, "str": str}
+    space: dict[str, object] = {"__builtins__": builtins, **NAMES, "place_of": bisect_right, **bindings}
     exec(compile(source, "<conditions>", "exec"), space)  # noqa: S102  # our own text, see scalar.py
     return space  # type: ignore[return-value]  # its definitions are functions

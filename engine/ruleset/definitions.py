@@ -15,6 +15,7 @@ from typing import Final
 
 from engine.core.rulebook import Rulebook
 from engine.ruleset import diagnostics as codes
+from engine.ruleset.authored import NOTHING_AUTHORED, Authored, Written
 from engine.ruleset.cel import ConditionLanguage
 from engine.ruleset.compile import Program
 from engine.ruleset.diagnostics import Diagnostic
@@ -50,10 +51,16 @@ class Glossary:
     declared: tuple[Declared, ...]
     problems: tuple[Diagnostic, ...]
     uses: frozenset[Use]  # that names make of other names
+    written: Mapping[Use, Written]  # variables and segments, by the file that declares them
 
     def language(self, file: str) -> ConditionLanguage:
         """What the conditions of a file may say."""
         return self.languages.get(file, self.shared)
+
+    def authored(self) -> Authored:
+        """The names as they were written, for traces."""
+        files = {name: file for file, name in self.written if name.startswith(SEGMENTS)}
+        return Authored(self.shared, self.languages, self.written, files)
 
     def unused(self, uses: Iterable[Use]) -> tuple[Declared, ...]:
         """What nobody names, `uses` being those that conditions make."""
@@ -75,10 +82,14 @@ def glossary_of(rules: RuleSet) -> Glossary:
 
 def language_of(rulebook: Rulebook, file: str) -> ConditionLanguage:
     """What the conditions of a file of a compiled rule set may say."""
+    language = authored_of(rulebook).language(file)
+    return ConditionLanguage(rulebook.vocabulary.inputs, {}) if language is None else language
+
+
+def authored_of(rulebook: Rulebook) -> Authored:
+    """What was written, of a compiled rule set."""
     program = rulebook.before_scores
-    if isinstance(program, Program) and file in program.languages:
-        return program.languages[file]
-    return ConditionLanguage(rulebook.vocabulary.inputs, {})
+    return program.authored if isinstance(program, Program) else NOTHING_AUTHORED
 
 
 def constant_text(value: object) -> str:
@@ -117,6 +128,7 @@ class _Reader:
     declared: list[Declared] = field(default_factory=list)
     problems: list[Diagnostic] = field(default_factory=list)
     uses: set[Use] = field(default_factory=set)
+    written: dict[Use, Written] = field(default_factory=dict)
 
     def read(self, rules: RuleSet) -> Glossary:
         """Segments first, since policy packs use them."""
@@ -125,8 +137,15 @@ class _Reader:
         shared = self.base.knowing(known.values())
         for pack in rules.policy_packs:
             self.languages[pack.yaml.file] = self._names_of_file(shared, pack)
-        found = tuple(self.declared), tuple(self.problems), frozenset(self.uses)
+        own = {segment.pack.yaml.file: segment.language for segment in segments}
+        for file, language in own.items():  # behind those of packs, which know no fewer names
+            self.languages[file] = shared.knowing(language.definitions.values())
+        found = tuple(self.declared), tuple(self.problems), frozenset(self.uses), self.written
         return Glossary(shared, self.languages, *found)
+
+    def _write_down(self, yaml: YamlDocument, name: str, path: Path, text: str) -> None:
+        if path in yaml.scalars:
+            self.written[yaml.file, name] = Written(yaml.file, yaml.text, yaml.scalars[path], text)
 
     def _names_of_file(self, language: ConditionLanguage, pack: Located[NamingDocument]) -> ConditionLanguage:
         """The language with the constants and variables of a file."""
@@ -153,6 +172,7 @@ class _Reader:
     ) -> Definition:
         path: Path = ("variables", name)
         self.declared.append(Declared(f"variables.{name}", pack.yaml, path))
+        self._write_down(pack.yaml, f"variables.{name}", path, text)
         definition, meaning = language.definition(f"variables.{name}", text)
         self.problems += [located(pack.yaml, path, text, problem) for problem in meaning.problems]
         self.uses |= {(pack.yaml.file, used) for used in meaning.names}
@@ -170,6 +190,7 @@ class _Reader:
                 )
                 continue
             self.declared.append(Declared(name, pack.yaml, ("segments", i, "id")))
+            self._write_down(pack.yaml, name, ("segments", i, "when"), entry.when)
             yield _Segment(name, entry, pack, ("segments", i, "when"), language)
 
     def _defined(self, segments: Sequence[_Segment]) -> dict[str, Definition]:

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Final
@@ -65,6 +66,7 @@ UNUSED_REASON: Final = "R608"
 POLICY_NEVER_LIMITS: Final = "R609"
 NOT_IN_FORCE: Final = "R610"
 NEVER_WORTH_IT: Final = "R611"
+ANALYSED_IN_PART: Final = "R613"
 BAD_CELL: Final = "R701"
 BAD_CSV: Final = "R702"
 BAD_TABLE: Final = "R703"
@@ -86,9 +88,16 @@ _WARNINGS: Final = frozenset(
         SIGNAL_WITHOUT_PATTERN,
     }
 )  # fmt: skip
-_NOTES: Final = frozenset({UNUSED_REASON, NOT_IN_FORCE, NOT_ANALYSED, NOT_VECTORISED})
+_NOTES: Final = frozenset({UNUSED_REASON, NOT_IN_FORCE, NOT_ANALYSED, NOT_VECTORISED, ANALYSED_IN_PART})
 
 _MAX_SHOWN = 160
+_NEAREST: Final = 2
+_LIKE: Final = 0.6
+"""How alike two names must be, of 1, to be taken for each other."""
+_SAME_WORD: Final = 0.8
+_PART: Final = 3
+"""Letters of the shortest word that may stand for the beginning of one."""
+_WORD: Final = re.compile(r"[^\W_]+")
 
 
 class Severity(StrEnum):
@@ -176,10 +185,40 @@ def errors(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Advice for a name nobody declared: the nearest known ones, else what there is."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=2, cutoff=0.6)
+    near = _near(name, names)
     if near:
         return "did you mean " + " or ".join(f"`{n}`" for n in near) + "?"
     if not names:
         return "none is declared"
     shown = ", ".join(names[:12])
     return f"known: {shown}" + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+
+
+def _near(name: str, names: Sequence[str]) -> list[str]:
+    """Names spelt nearly the same, then those of which `name` is a part, shortest first; two at most."""
+    folded = name.casefold()
+    alike = {each: _likeness(each.casefold(), folded, _LIKE) for each in names}
+    spelt = sorted((each for each in names if alike[each]), key=lambda each: -alike[each])
+    parts = [each for each in names if not alike[each] and _is_part(folded, each.casefold())]
+    return [*spelt, *sorted(parts, key=len)][:_NEAREST]
+
+
+def _likeness(one: str, other: str, least: float) -> float:
+    """How alike two texts are, up to 1; 0 where less than asked for."""
+    matcher = difflib.SequenceMatcher(None, one, other)
+    if matcher.real_quick_ratio() < least or matcher.quick_ratio() < least:  # spares the slow way
+        return 0.0
+    found = matcher.ratio()
+    return found if found >= least else 0.0
+
+
+def _is_part(name: str, whole: str) -> bool:
+    """Whether each word of a name begins, or nearly is, a word of another: `tenur` of `tenure_months`."""
+    written, words = _WORD.findall(name), _WORD.findall(whole)
+    return bool(written) and all(any(_begins(part, word) for word in words) for part in written)
+
+
+def _begins(part: str, word: str) -> bool:
+    if len(part) < _PART:  # too short to tell anything by itself
+        return part == word
+    return word.startswith(part) or (len(part) > _PART and _likeness(word, part, _SAME_WORD) > 0.0)

@@ -6,10 +6,11 @@ Every node has a kind; the type checker has already refused operands that do not
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from operator import attrgetter
+from typing import Any, Final
 
 from engine.ruleset.kinds import Kind
 
@@ -194,27 +195,27 @@ class Apply:
 
 
 Leaf = Literal | Bound | InputRead | ColumnRead | PropensityRead | Now | Local
-_LEAVES: Final = (Literal, Bound, InputRead, ColumnRead, PropensityRead, Now, Local)
 Node = Leaf | Present | Junction | Not | Choice | Member | Apply | Listing | Dictionary | Fold
+
+
+_BELOW: Final[Mapping[type, Callable[[Any], tuple[Node, ...]]]] = {
+    Present: lambda node: (node.term,),
+    Not: lambda node: (node.term,),
+    Junction: attrgetter("terms"),
+    Choice: attrgetter("condition", "then", "otherwise"),
+    Member: lambda node: (node.item, *(node.options if isinstance(node.options, tuple) else (node.options,))),
+    Listing: attrgetter("elements"),
+    Dictionary: attrgetter("values"),
+    Fold: attrgetter("source", "body"),
+    Apply: attrgetter("arguments"),
+}
+"""What stands directly below a node, by its class; leaves have nothing. A table, as loading asks so often."""
 
 
 def children(node: Node) -> tuple[Node, ...]:
     """The nodes directly below."""
-    match node:
-        case Present(term) | Not(term):
-            return (term,)
-        case Junction(_, terms) | Listing(terms, _) | Dictionary(_, terms, _):
-            return terms
-        case Fold(_, _, source, body, _):
-            return source, body
-        case Choice(condition, then, otherwise):
-            return condition, then, otherwise
-        case Member(item, options):
-            return (item, *(options if isinstance(options, tuple) else (options,)))
-        case Apply(_, arguments):
-            return arguments
-        case _:
-            return ()
+    below = _BELOW.get(type(node))
+    return below(node) if below is not None else ()
 
 
 def walk(node: Node) -> Iterator[Node]:
@@ -223,8 +224,8 @@ def walk(node: Node) -> Iterator[Node]:
     while waiting:
         found = waiting.pop()
         yield found
-        if not isinstance(found, _LEAVES):
-            waiting.extend(reversed(children(found)))
+        if (below := _BELOW.get(type(found))) is not None:
+            waiting.extend(below(found)[::-1])
 
 
 def depth(node: Node) -> int:

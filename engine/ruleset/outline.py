@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from cel.expr import syntax_pb2
@@ -25,7 +25,6 @@ _TOKEN: Final = re.compile(
 )
 _OPEN, _CLOSED = "([{", ")]}"
 _CONNECTIVES: Final = frozenset({"_&&_", "_||_", "!_", "_?_:_"})
-_SPELLED_OUT: Final = ("variables.", "segments.")
 _COMPUTED: Final = frozenset({"const_expr", "list_expr", "struct_expr"})
 
 
@@ -33,8 +32,8 @@ _COMPUTED: Final = frozenset({"const_expr", "list_expr", "struct_expr"})
 class Part:
     """One sub-expression: `text` is `condition[offset:end]`, `node` its meaning.
 
-    Parts of what a variable or segment stands for have its text, and the place of the name. An atom is a
-    truth of its own, not put together with `&&`, `||`, `!` or `?:`.
+    An atom is a truth of its own, not put together with `&&`, `||`, `!` or `?:`. `name` is the constant,
+    variable or segment that the part is.
     """
 
     text: str
@@ -43,6 +42,7 @@ class Part:
     node: Node
     is_atom: bool
     parts: tuple[Part, ...]
+    name: str = ""
 
     def walk(self) -> Iterator[Part]:
         """The part and all below it, as they are read."""
@@ -63,7 +63,7 @@ def outline(language: ConditionLanguage, text: str) -> Part:
     """The parts of a condition. Raises ValueError where it is not a right one."""
     try:
         lowering = language.opened(text)
-        return _Reader(text, lowering, language).part(lowering.checked.expr)
+        return _Reader(text, lowering).part(lowering.checked.expr)
     except (RuntimeError, Refused, Spoiled) as error:
         raise ValueError(f"not a condition: {str(error).strip().splitlines()[0]}") from error
 
@@ -78,10 +78,9 @@ class _Token:
 class _Reader:
     """Puts the parts of a checked tree on the tokens they were written with."""
 
-    def __init__(self, text: str, lowering: Lowering, language: ConditionLanguage) -> None:
+    def __init__(self, text: str, lowering: Lowering) -> None:
         self.text = text
         self.lowering = lowering
-        self.language = language
         self.tokens = [_Token(m[0], *m.span()) for m in _TOKEN.finditer(text) if not m[0].startswith("//")]
         self.place = {token.start: i for i, token in enumerate(self.tokens)}
         self.partner = _partners(self.tokens)
@@ -92,20 +91,12 @@ class _Reader:
         first, last = self._inner(expr)
         start, end = self.tokens[first].start, self.tokens[last].end
         below = tuple(part for child in self._operands(expr) for part in self._below(child))
-        below += self._meant(expr, start, end)
         is_atom = node.kind is Kind.BOOL and _function(expr) not in _CONNECTIVES
-        return Part(self.text[start:end], start, end, node, is_atom, below)
+        return Part(self.text[start:end], start, end, node, is_atom, below, self._name(expr))
 
-    def _meant(self, expr: syntax_pb2.Expr, start: int, end: int) -> tuple[Part, ...]:
-        """The parts of what a variable or segment stands for; none where it is simple or not known here."""
+    def _name(self, expr: syntax_pb2.Expr) -> str:
         name = str(expr.ident_expr.name) if expr.WhichOneof("expr_kind") == "ident_expr" else ""
-        if not name.startswith(_SPELLED_OUT) or name not in self.lowering.definitions:
-            return ()
-        try:
-            meant = outline(self.language, self.lowering.definitions[name].text)
-        except ValueError:  # a segment may use names of its own file
-            return ()
-        return () if isinstance(meant.node, Literal) else (_placed(meant, start, end),)
+        return name if name in self.lowering.definitions else ""
 
     def _below(self, expr: syntax_pb2.Expr) -> Iterator[Part]:
         """Parts worth a value of their own; what has none by itself gives way to what is in it."""
@@ -163,11 +154,6 @@ class _Reader:
 
     def _is_number(self, expr: syntax_pb2.Expr) -> bool:
         return bool(expr.WhichOneof("expr_kind") == "const_expr")
-
-
-def _placed(part: Part, start: int, end: int) -> Part:
-    below = tuple(_placed(p, start, end) for p in part.parts)
-    return replace(part, offset=start, end=end, parts=below)
 
 
 def _function(expr: syntax_pb2.Expr) -> str:

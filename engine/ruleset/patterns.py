@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 MAX_PATTERN: Final = 200
@@ -138,6 +139,10 @@ class _Translation:
         if self.at >= len(self.pattern) or not written:
             raise PatternRefused("a `[` is not closed, or holds nothing")
         self.at += 1
+        if any(
+            one == other == "-" for one, other in pairwise(written[1:])
+        ):  # `re` may read it otherwise one day
+            raise PatternRefused("a `--` inside a set; write `\\-`")
         try:
             re.compile(start + "".join(written) + "]")
         except re.error as error:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import typing
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import UnionType
 from typing import Any, Final, Generic, TypeVar
@@ -63,6 +66,20 @@ class Reading:
         return tuple(typing.cast("Located[D]", d) for d in self.documents if isinstance(d.document, kind))
 
 
+_Read = tuple[YamlDocument, Document | None, list[Diagnostic]]
+_READ: ContextVar[dict[tuple[str, str], _Read] | None] = ContextVar("files_read", default=None)
+
+
+@contextmanager
+def files_read_once() -> Iterator[None]:
+    """Within it a file that several rule sets have in common is read once, for work on more than one set."""
+    token = _READ.set({})
+    try:
+        yield
+    finally:
+        _READ.reset(token)
+
+
 def read_documents(sources: Mapping[str, str], *, kinds: Mapping[str, type[Document]] = KINDS) -> Reading:
     """Types every file as one of `kinds`; mistakes of one file do not hide those of another."""
     documents: list[Located[Document]] = []
@@ -72,14 +89,25 @@ def read_documents(sources: Mapping[str, str], *, kinds: Mapping[str, type[Docum
     for file, text in sources.items():
         if file in csv:
             continue
-        yaml = parse_yaml(file, text)
-        document, found = _typed(yaml, kinds)
+        yaml, document, found = _read(file, text, kinds)
         problems += found
         if document is not None:
             documents.append(Located(document, yaml))
         else:
             untyped.append(yaml)
     return Reading(tuple(documents), tuple(problems), tuple(untyped), csv)
+
+
+def _read(file: str, text: str, kinds: Mapping[str, type[Document]]) -> _Read:
+    """One file, typed where it is right. Nobody changes what is read, so it may be shared."""
+    known = _READ.get() if kinds is KINDS else None
+    if known is not None and (file, text) in known:
+        return known[file, text]
+    yaml = parse_yaml(file, text)
+    read = (yaml, *_typed(yaml, kinds))
+    if known is not None:
+        known[file, text] = read
+    return read
 
 
 def _kind_of(yaml: YamlDocument) -> str:
@@ -110,6 +138,8 @@ def _diagnostics(yaml: YamlDocument, model: type[Document], error: ValidationErr
     for detail in error.errors(include_url=False):
         path = _known_path(yaml, detail["loc"])
         match detail["type"]:
+            case "too_short" if detail["input"]:  # what was left of a list whose mistakes are told themselves
+                continue
             case "extra_forbidden":
                 advice = did_you_mean(str(path[-1]), _fields_at(model, path[:-1]))
                 message = f"unknown field `{path[-1]}`"
@@ -165,9 +195,7 @@ def _words(detail: ErrorDetails) -> str:
 
 def _advice(detail: ErrorDetails) -> str:
     if detail["type"] in ("enum", "literal_error"):
-        known = [
-            k.strip().strip("'") for k in str(detail["ctx"]["expected"]).replace(" or ", ", ").split(",")
-        ]
+        known = re.findall(r"'([^']*)'", str(detail["ctx"]["expected"]))
         return did_you_mean(str(detail["input"]), known)
     if detail["type"] == "string_type" and isinstance(detail["input"], (int, float, bool)):
         return "put it in quotes"

@@ -6,7 +6,7 @@ region back, so a region is exact or too large, never too small.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Final
 
 from engine.ruleset.values import ValueSet, meet, without
@@ -15,6 +15,14 @@ Variable = Hashable
 """Name of an input, or whatever else tells one computed value from another."""
 Box = Mapping[Variable, ValueSet]
 Region = tuple[Box, ...]
+
+
+class WideRegion(tuple[Box, ...]):
+    """A region that is larger than what it stands for, because the exact one has too many boxes."""
+
+    __slots__ = ()
+
+
 EVERYWHERE: Final[Region] = ({},)
 NOWHERE: Final[Region] = ()
 MAX_BOXES: Final = 256
@@ -31,20 +39,56 @@ def meet_boxes(one: Box, other: Box) -> Box | None:
     return joined
 
 
+def is_exact(region: Region) -> bool:
+    """Whether a region is just what it stands for; one with nothing in it always is."""
+    return not (region and isinstance(region, WideRegion))
+
+
 def meet_regions(one: Region, other: Region) -> Region:
     """What is in both; where that has too many boxes, the one with fewer of them."""
     if len(one) * len(other) > MAX_BOXES:
-        return min(one, other, key=len)
+        return WideRegion(one if len(one) <= len(other) else other)
     found = (meet_boxes(a, b) for a in one for b in other)
-    return tuple(box for box in found if box is not None)
+    met = tuple(box for box in found if box is not None)
+    return met if is_exact(one) and is_exact(other) else WideRegion(met)
 
 
 def join_regions(one: Region, other: Region) -> Region:
     """What is in either; everything where that has too many boxes."""
-    joined = (*one, *(box for box in other if box not in one))
-    if any(not box for box in joined) or len(joined) > MAX_BOXES:
+    if any(region == EVERYWHERE and is_exact(region) for region in (one, other)):
         return EVERYWHERE
-    return joined
+    joined = (*one, *(box for box in other if box not in one))
+    if len(joined) > MAX_BOXES:
+        return WideRegion(EVERYWHERE)
+    whole = EVERYWHERE if any(not box for box in joined) else joined
+    return whole if is_exact(one) and is_exact(other) else WideRegion(whole)
+
+
+def anything_left(regions: Sequence[Region], *, limit: int) -> bool | None:
+    """Whether something lies in all regions; None where finding out takes more than `limit` steps.
+
+    Looks for one box of each that have something in common, so it needs no more room than one answer.
+    """
+    ordered = sorted(regions, key=len)
+    found: list[Box] = [{}]
+    ways: list[Iterator[Box]] = []
+    while len(found) <= len(ordered):
+        if len(ways) < len(found):
+            ways.append(iter(ordered[len(ways)]))
+        for box in ways[-1]:
+            limit -= 1
+            if limit < 0:
+                return None
+            both = meet_boxes(found[-1], box)
+            if both is not None:
+                found.append(both)
+                break
+        else:
+            ways.pop()
+            found.pop()
+            if not ways:
+                return False
+    return True
 
 
 def subtract(region: Region, cut: Box, every: Box, *, limit: int) -> Region | None:

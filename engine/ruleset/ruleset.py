@@ -143,7 +143,25 @@ class RuleSet:
 
     def in_scope(self, scope: Scope) -> tuple[bool, ...]:
         """For every action whether a rule with this scope is for it."""
-        return tuple(_matches(scope, action) for action in self.actions)
+        if scope not in self._in_scope:
+            self._in_scope[scope] = tuple(_matches(scope, action) for action in self.actions)
+        return self._in_scope[scope]
+
+    @cached_property
+    def _in_scope(self) -> dict[Scope, tuple[bool, ...]]:
+        """What was found for scopes: many rules share one."""
+        return {}
+
+    @cached_property
+    def action_names(self) -> Mapping[str, Collection[str]]:
+        """What scopes may name, by the field they name it in."""
+        groups = self.catalogue.document.groups if self.catalogue is not None else ()
+        return {
+            "groups": groups,
+            "actions": [action.id for action in self.actions],
+            "purposes": {action.purpose for action in self.actions},
+            "tags": {tag for action in self.actions for tag in action.tags},
+        }
 
     def wrong_documents(self) -> Iterator[Diagnostic]:
         """Kinds of which there must be one and is not."""

@@ -13,6 +13,7 @@ from typing import Final
 from engine.core.rulebook import SourcePosition
 from engine.domain import Effect
 from engine.ruleset import diagnostics as codes
+from engine.ruleset.authored import RowRule
 from engine.ruleset.diagnostics import Diagnostic, did_you_mean
 from engine.ruleset.documents import RuleEntry
 from engine.ruleset.regions import meet_boxes
@@ -32,6 +33,7 @@ class TableRule:
     amount: float
     position: SourcePosition
     source: YamlDocument
+    asks: RowRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +131,14 @@ def _rules(table: Table) -> tuple[list[TableRule], list[Diagnostic]]:
     order = ranked(table.document, table.rows)
     for place, row in enumerate(order or table.rows):
         rivals = (order or [])[:place]
-        condition = _without_rivals(row, [r for r in rivals if meet_boxes(r.box, row.box) is not None])
+        met = [rival for rival in rivals if meet_boxes(rival.box, row.box) is not None]
+        condition = _without_rivals(row, met)
         if len(condition) > MAX_CONDITION:
             message = f"row {row.number} competes with too many rows"
             advice = "make the rows exclude each other, and the hit policy UNIQUE"
             problems.append(table.source.at(row.line, row.column, codes.BAD_TABLE, message, advice))
         elif row.effect is not Effect.ALLOW:
-            made.append(_rule(table, row, condition))
+            made.append(_rule(table, row, condition, met))
     made.sort(key=lambda rule: rule.position.line)
     if table.document.otherwise is not None:
         made.append(_otherwise(table))
@@ -165,12 +168,15 @@ def _otherwise(table: Table) -> TableRule:
     line, column = table.located.yaml.place(("otherwise",), key=True)
     entry = _entry(table, f"{table.document.id}.otherwise", condition, Effect.DENY, table.document.otherwise)
     position = SourcePosition(table.located.yaml.file, line, column)
-    return TableRule(entry, 0.0, position, table.located.yaml)
+    asks = RowRule(None, tuple(row.asks(table.source.file) for row in table.rows))
+    return TableRule(entry, 0.0, position, table.located.yaml, asks)
 
 
-def _rule(table: Table, row: TableRow, condition: str) -> TableRule:
+def _rule(table: Table, row: TableRow, condition: str, rivals: Sequence[TableRow]) -> TableRule:
     entry = _entry(table, row.id, condition, row.effect, row.reason)
-    return TableRule(entry, row.amount, SourcePosition(table.source.file, row.line, row.column), table.source)
+    file = table.source.file
+    asks = RowRule(row.asks(file), tuple(rival.asks(file) for rival in rivals))
+    return TableRule(entry, row.amount, SourcePosition(file, row.line, row.column), table.source, asks)
 
 
 def _entry(table: Table, name: str, condition: str, effect: Effect, reason: str | None) -> RuleEntry:

@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from engine.core.rulebook import SourcePosition
 from engine.domain import Effect
 from engine.ruleset import diagnostics as codes
+from engine.ruleset.authored import CellTest, RowTest
 from engine.ruleset.cells import Cell, CellRefused, Column, column_passes, read_cell
 from engine.ruleset.csvcells import TextCell
 from engine.ruleset.diagnostics import Diagnostic, did_you_mean
@@ -53,6 +55,11 @@ class TableRow:
     reason: str | None
     line: int
     column: int
+    cells: tuple[CellTest, ...]
+
+    def asks(self, file: str) -> RowTest:
+        """The row as it stands in its file."""
+        return RowTest(self.number, self.condition, SourcePosition(file, self.line, self.column), self.cells)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +220,21 @@ class TableReader:
             reason=None if effect is Effect.ALLOW else raw.reason or self.document.reason,
             line=raw.line,
             column=raw.column,
+            cells=self._tests(raw, cells, inputs),
+        )
+
+    def _tests(
+        self, raw: RawRow, cells: Sequence[Cell | None], inputs: Sequence[_Input]
+    ) -> tuple[CellTest, ...]:
+        return tuple(
+            CellTest(
+                column=declared.column.name,
+                text=written.text.strip(),
+                condition=_test(cell, declared),
+                position=SourcePosition(self.source.file, written.line, written.column),
+            )
+            for written, cell, declared in zip(raw.when, cells, inputs, strict=True)
+            if cell is not None
         )
 
     def _output(self, raw: RawRow) -> tuple[Effect, float, str] | None:
@@ -293,9 +315,10 @@ def collect_problem(table: DecisionTableDocument) -> tuple[str, str] | None:
 
 
 def _condition(cells: Sequence[Cell | None], inputs: Sequence[_Input]) -> str:
-    parts = []
-    for cell, declared in zip(cells, inputs, strict=True):
-        if cell is not None:
-            text = f"({cell.cel})" if "||" in cell.cel and not cell.negated else cell.cel
-            parts.append(f"has({declared.column.name}) && {text}" if declared.optional else text)
+    parts = [_test(cell, declared) for cell, declared in zip(cells, inputs, strict=True) if cell is not None]
     return " && ".join(parts) or "true"
+
+
+def _test(cell: Cell, declared: _Input) -> str:
+    text = f"({cell.cel})" if "||" in cell.cel and not cell.negated else cell.cel
+    return f"has({declared.column.name}) && {text}" if declared.optional else text

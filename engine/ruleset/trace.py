@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import Final
 
-from engine.core.rulebook import Input, Rulebook, SourcePosition
+from engine.core.rulebook import Input, PolicyRule, Rulebook, SourcePosition
 from engine.domain import Action
+from engine.ruleset.authored import NOTHING_AUTHORED, Authored, CellTest, RowRule, RowTest, Written
 from engine.ruleset.cel import ConditionLanguage
 from engine.ruleset.customer import run_source
-from engine.ruleset.definitions import language_of
-from engine.ruleset.expression import COLUMNS, PROPENSITY, ColumnRead, InputRead, PropensityRead
+from engine.ruleset.definitions import authored_of, language_of
+from engine.ruleset.expression import COLUMNS, PROPENSITY, ColumnRead, InputRead, Literal, PropensityRead
 from engine.ruleset.kinds import Kind
 from engine.ruleset.outline import Part, outline
 from engine.ruleset.positions import locate
@@ -29,6 +31,9 @@ from engine.ruleset.yamltree import YamlDocument, parse_yaml
 NOT_COMPUTABLE: Final = "not computable"
 ABSENT: Final = "absent"
 NO_ACTION: Final = "no action is looked at"
+MAX_ROWS_SHOWN: Final = 20
+"""Rows of a table that a trace shows beside the one it is about; more hide the answer."""
+_SPELLED_OUT: Final = ("variables.", "segments.")
 _HAS_RULES: Final = re.compile(r"\brules[\"']?[ \t]*:")
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _ARGUMENTS: Final = ", ".join(["V", "n", "p", *(f"a{i}" for i in range(len(COLUMNS)))])
@@ -51,8 +56,10 @@ class Situation:
 class Trace:
     """A part of a condition and its value; None with `missing` set where it is unknown.
 
-    `text` is `condition[offset:end]`. `missing` is the cause where the part is an input itself (absent,
-    stale, withheld), "not computable" where an operation failed, else the inputs it lacks, by name.
+    `text` is `condition[offset:end]`; a row of a table and its cells have their own words. `missing` is the
+    cause where the part is an input itself (absent, stale, withheld), "not computable" where an operation
+    failed, else the inputs it lacks, by name. `position` is where a part stands that is not in the
+    condition itself: in what a variable or segment stands for, or in a table.
     """
 
     text: str
@@ -63,6 +70,7 @@ class Trace:
     missing: str
     is_atom: bool
     parts: tuple[Trace, ...]
+    position: SourcePosition | None = None
 
     def walk(self) -> Iterator[Trace]:
         """The part and all below it, as they are read."""
@@ -79,36 +87,62 @@ class Trace:
             yield from part.atoms()
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A situation, and the same as arguments of the generated functions."""
+
+    situation: Situation
+    arguments: tuple[object, ...]
+
+
 class Tracer:
     """Traces conditions of one rule set; parts are compiled once per text.
 
     `language` says what the conditions of a file may say; the file "" stands for any other.
     """
 
-    def __init__(self, language: Callable[[str], ConditionLanguage], inputs: tuple[Input, ...]) -> None:
+    def __init__(
+        self,
+        language: Callable[[str], ConditionLanguage],
+        inputs: tuple[Input, ...],
+        authored: Authored = NOTHING_AUTHORED,
+    ) -> None:
         self._language = lru_cache(maxsize=1024)(language)
         self._names = tuple(declared.name for declared in inputs)
+        self._authored = authored
         self._compiled = lru_cache(maxsize=4096)(self._compile)
 
     @classmethod
     def of(cls, rulebook: Rulebook) -> Tracer:
         """A tracer for the conditions of a rulebook."""
-        return cls(partial(language_of, rulebook), rulebook.vocabulary.inputs)
+        return cls(partial(language_of, rulebook), rulebook.vocabulary.inputs, authored_of(rulebook))
 
     def outline(self, condition: str, *, file: str = "") -> Part:
         """The parts of a condition of a file. Raises ValueError where it is not a right one."""
         return self._compiled(condition, file)[0]
 
     def trace(self, condition: str, situation: Situation, *, file: str = "") -> Trace:
-        """Every part of a condition of a file with its value.
+        """Every part of a condition of a file with its value, and below a name what it stands for.
 
         Raises ValueError where it is not a right one.
         """
-        part, functions = self._compiled(condition, file)
+        return self._trace(condition, self._asked(situation), file)
+
+    def trace_rule(self, rule: PolicyRule, situation: Situation) -> Trace:
+        """What a rule saw: every part of its condition, or row and cells where it comes from a table.
+
+        Raises ValueError where its condition is not a right one.
+        """
+        asked, file = self._asked(situation), rule.position.file
+        asks = self._authored.rows.get(rule.id)
+        if asks is None:
+            return self._trace(rule.condition, asked, file)
+        return self._row_rule(asks, rule, asked)
+
+    def _asked(self, situation: Situation) -> _Asked:
         values = [situation.values.get(name) for name in self._names]
         columns = [getattr(situation.action, column, None) for column in COLUMNS]
-        arguments = (values, situation.now_ms, situation.values.get(PROPENSITY), *columns)
-        return self._traced(part, functions, arguments, situation)
+        return _Asked(situation, (values, situation.now_ms, situation.values.get(PROPENSITY), *columns))
 
     def _compile(self, condition: str, file: str) -> tuple[Part, Mapping[int, Callable[..., object]]]:
         whole = outline(self._language(file), condition)
@@ -121,20 +155,76 @@ class Tracer:
         space = run_source("\n".join(texts), writer.bindings)
         return whole, {id(part): space[f"f{i}"] for i, part in enumerate(parts)}
 
-    def _traced(
-        self,
-        part: Part,
-        functions: Mapping[int, Callable[..., object]],
-        arguments: tuple[object, ...],
-        situation: Situation,
+    def _trace(self, condition: str, asked: _Asked, file: str, written: Written | None = None) -> Trace:
+        part, functions = self._compiled(condition, file)
+
+        def traced(part: Part) -> Trace:
+            below = (*(traced(p) for p in part.parts), *self._meant(part.name, asked, file))
+            try:
+                value = functions[id(part)](*asked.arguments)
+            except Exception:  # a value that is not of its declared type is unknown, as when deciding
+                value = None
+            missing = "" if value is not None else _cause(part, below, asked.situation)
+            place = None if written is None else written.place(part.offset)
+            kind = part.node.kind
+            return Trace(part.text, part.offset, part.end, kind, value, missing, part.is_atom, below, place)
+
+        return traced(part)
+
+    def _meant(self, name: str, asked: _Asked, file: str) -> Iterator[Trace]:
+        """What a variable or segment stands for; a constant stands for its value."""
+        home = self._authored.home(name, file)
+        definition = self._language(home).definitions.get(name) if name.startswith(_SPELLED_OUT) else None
+        if definition is None or isinstance(definition.node, Literal):
+            return
+        with suppress(ValueError):  # where nobody kept what its file may say
+            yield self._trace(definition.text, asked, home, self._authored.names.get((home, name)))
+
+    def _row_rule(self, asks: RowRule, rule: PolicyRule, asked: _Asked) -> Trace:
+        if asks.row is None:
+            return self._no_match(asks.others, "no row matches", asked, every_row=True)
+        whole = self._trace(rule.condition, asked, rule.position.file)
+        row = self._row(asks.row, asked)
+        others = [self._no_match(asks.others, "no row that wins over it matches", asked)]
+        parts = (*row.parts, *(others if asks.others else ()))
+        return replace(row, value=whole.value, missing=whole.missing, parts=parts)
+
+    def _row(self, row: RowTest, asked: _Asked) -> Trace:
+        """A row by itself, with its cells."""
+        whole = self._trace(row.condition, asked, row.position.file)
+        cells = tuple(self._cell(cell, asked) for cell in row.cells)
+        return replace(whole, text=f"row {row.number}", parts=cells, position=row.position)
+
+    def _cell(self, cell: CellTest, asked: _Asked) -> Trace:
+        """A cell, and the value of its column."""
+        whole = self._trace(cell.condition, asked, cell.position.file)
+        column = self._trace(cell.column, asked, cell.position.file)
+        return replace(whole, text=f"{cell.column}: {cell.text}", parts=(column,), position=cell.position)
+
+    def _no_match(
+        self, rows: Sequence[RowTest], words: str, asked: _Asked, *, every_row: bool = False
     ) -> Trace:
-        below = tuple(self._traced(p, functions, arguments, situation) for p in part.parts)
-        try:
-            value = functions[id(part)](*arguments)
-        except Exception:  # a value that is not of its declared type is unknown, as when deciding
-            value = None
-        missing = "" if value is not None else _cause(part, below, situation)
-        return Trace(part.text, part.offset, part.end, part.node.kind, value, missing, part.is_atom, below)
+        """That no row matches: with those that do or may, or with every one and the cells it fails by."""
+        traced = [self._row(row, asked) for row in rows]
+        value = _none_of([row.value for row in traced])
+        told = [_failing(row) for row in traced if every_row or row.value is not False]
+        lacking = dict.fromkeys(row.missing for row in traced if row.missing)
+        missing = "" if value is not None else ", ".join(lacking)
+        return Trace(words, 0, len(words), Kind.BOOL, value, missing, False, tuple(told[:MAX_ROWS_SHOWN]))
+
+
+def _none_of(values: Sequence[object]) -> bool | None:
+    """Whether none is true; None where that hangs on an unknown one."""
+    if any(value is True for value in values):
+        return False
+    return None if any(value is None for value in values) else True
+
+
+def _failing(row: Trace) -> Trace:
+    """A row that does not match, with only the cells that keep it from matching."""
+    if row.value is not False:
+        return row
+    return replace(row, parts=tuple(cell for cell in row.parts if cell.value is not True))
 
 
 def _cause(part: Part, below: tuple[Trace, ...], situation: Situation) -> str:
@@ -149,8 +239,10 @@ def _cause(part: Part, below: tuple[Trace, ...], situation: Situation) -> str:
 
 
 def render_trace(trace: Trace, *, indent: str = "") -> list[str]:
-    """A trace as indented lines: the words of a part, and its value under them."""
-    lines = [f"{indent}{_one_line(trace.text)}  =>  {shown(trace)}"]
+    """A trace as indented lines: the words of a part, its value, and its place where that is elsewhere."""
+    place = trace.position
+    at = "" if place is None else f"  ({place.file}:{place.line}:{place.column})"
+    lines = [f"{indent}{_one_line(trace.text)}  =>  {shown(trace)}{at}"]
     for part in trace.parts:
         lines += render_trace(part, indent=indent + "  ")
     return lines

@@ -100,6 +100,7 @@ class VectorWriter:
     actions: Sequence[Action]
     scalars: ScalarWriter = field(default_factory=ScalarWriter)
     _fixed: dict[int, tuple[Node, list[object]]] = field(default_factory=dict)  # by identity: 0.0 == -0.0
+    _said: dict[str, list[object]] = field(default_factory=dict)  # by text, which many conditions share
 
     def __post_init__(self) -> None:
         bound = {
@@ -156,7 +157,7 @@ class VectorWriter:
 
     def _values(self, node: Node) -> list[object]:
         if id(node) not in self._fixed:
-            self._fixed[id(node)] = node, _values(node, self.actions)
+            self._fixed[id(node)] = node, _values(node, self.actions, self._said)
         return self._fixed[id(node)][1]
 
     def array(self, node: Node) -> str:
@@ -230,7 +231,7 @@ class VectorWriter:
         column, scalar = (left, right) if is_action_level(left) else (right, left)
         if is_action_level(scalar) or reads_frame(column) or reads_propensity(column):
             raise NotVectorised
-        values = _values(column, self.actions)
+        values = self._values(column)
         rows = {v: frozen(np.array([v == other for other in values])) for v in dict.fromkeys(values)}
         found = self._lookup(scalar, rows)
         return found if sign == "==" else f"(~{found})"
@@ -312,10 +313,19 @@ def _is_fixed(node: Node) -> bool:
     return is_action_level(node) and not reads_frame(node) and not reads_propensity(node)
 
 
-def _values(node: Node, actions: Sequence[Action]) -> list[object]:
-    """The value of a node that depends on the action alone, for each action; None where unknown."""
+def _values(node: Node, actions: Sequence[Action], said: dict[str, list[object]]) -> list[object]:
+    """The value of a node that depends on the action alone, for each action; None where unknown.
+
+    `said` keeps what was computed: a text says it all where it takes no object by name.
+    """
     writer = ScalarWriter()
     used = columns(node)
     arguments = ", ".join(f"a{COLUMNS.index(c)}" for c in used)
-    space = run_source(function_text("value", arguments, [], writer.careful(node)), writer.bindings)
-    return [space["value"](*(getattr(action, c) for c in used)) for action in actions]
+    text = function_text("value", arguments, [], writer.careful(node))
+    if text in said and not writer.bindings:
+        return said[text]
+    function = run_source(text, writer.bindings)["value"]
+    values = [function(*(getattr(action, c) for c in used)) for action in actions]
+    if not writer.bindings:
+        said[text] = values
+    return values

@@ -2,6 +2,8 @@
 
 A strict part of YAML 1.2: one document, no anchors, aliases or tags, unique text keys, bounded depth.
 Dates stay text; whoever knows the field gives them their type. Reading takes time linear in the file.
+libyaml parses, as it is ten times faster; what it or we refuse goes to ruamel.yaml, which says in plain words
+and at the exact place what is wrong, and reads the few texts that only YAML 1.2 allows.
 """
 
 from __future__ import annotations
@@ -9,27 +11,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
-from ruamel.yaml import YAML
+import yaml
+from ruamel.yaml import YAML, events
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import (
-    AliasEvent,
-    DocumentStartEvent,
-    Event,
-    MappingEndEvent,
-    MappingStartEvent,
-    ScalarEvent,
-    SequenceEndEvent,
-    SequenceStartEvent,
-)
 from ruamel.yaml.reader import ReaderError
 
 from engine.ruleset import diagnostics as codes
 from engine.ruleset.diagnostics import Diagnostic
 
 Path = tuple[str | int, ...]
+Place = tuple[int, int]
+"""Line and column, both from 0."""
 Value = str | int | float | bool | None | list["Value"] | dict[str, "Value"]
+Event = Any
+"""An event of either parser: the same attributes, and no class in common."""
 MAX_DEPTH: Final = 40
 _TAB: Final = "found character '\\t' that cannot start any token"
 _INT = re.compile(r"[-+]?[0-9]{1,40}\Z")
@@ -38,6 +35,16 @@ _WORDS: Final[dict[str, bool | None]] = {
     "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
     "null": None, "Null": None, "NULL": None, "~": None, "": None,
 }  # fmt: skip
+_READ_DIFFERENTLY = re.compile("[\t\x85\u2028\u2029\ufeff]")
+"""Tabs, line breaks of YAML 1.1 and byte order marks: the two parsers differ in where things then stand."""
+_ALIAS = (events.AliasEvent, yaml.AliasEvent)
+_DOCUMENT_START = (events.DocumentStartEvent, yaml.DocumentStartEvent)
+_MAPPING_START = (events.MappingStartEvent, yaml.MappingStartEvent)
+_MAPPING_END = (events.MappingEndEvent, yaml.MappingEndEvent)
+_SEQUENCE_START = (events.SequenceStartEvent, yaml.SequenceStartEvent)
+_SEQUENCE_END = (events.SequenceEndEvent, yaml.SequenceEndEvent)
+_SCALAR = (events.ScalarEvent, yaml.ScalarEvent)
+_NODE = (*_ALIAS, *_SCALAR, *_MAPPING_START, *_SEQUENCE_START)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +65,8 @@ class YamlDocument:
     file: str
     text: str
     data: Value = None  # as pydantic takes it: dict, list, str, int, float, bool, None
-    keys: dict[Path, tuple[int, int]] = field(default_factory=dict)
-    values: dict[Path, tuple[int, int]] = field(default_factory=dict)
+    keys: dict[Path, Place] = field(default_factory=dict)
+    values: dict[Path, Place] = field(default_factory=dict)
     scalars: dict[Path, Scalar] = field(default_factory=dict)
     problems: list[Diagnostic] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
@@ -87,7 +94,19 @@ class YamlDocument:
 
 def parse_yaml(file: str, text: str) -> YamlDocument:
     """Reads one file. Never raises for what the text holds: see `problems`."""
-    document = YamlDocument(file, text, lines=re.split(r"\r\n|\r|\n", text))
+    if _READ_DIFFERENTLY.search(text):
+        return read_slowly(file, text)
+    document = _empty(file, text)
+    try:
+        _Builder(document).build(yaml.parse(text, Loader=yaml.CSafeLoader))
+    except (_Refused, yaml.YAMLError, UnicodeEncodeError):
+        return read_slowly(file, text)
+    return document
+
+
+def read_slowly(file: str, text: str) -> YamlDocument:
+    """Reads one file with ruamel.yaml alone. Never raises for what the text holds: see `problems`."""
+    document = _empty(file, text)
     try:
         _Builder(document).build(YAML(typ="safe", pure=True).parse(text))
     except _Refused as refused:
@@ -97,6 +116,10 @@ def parse_yaml(file: str, text: str) -> YamlDocument:
     except (YAMLError, ValueError, AttributeError, AssertionError) as error:  # ruamel raises all of them
         document.problems.append(_character_problem(document, error))
     return document
+
+
+def _empty(file: str, text: str) -> YamlDocument:
+    return YamlDocument(file, text, lines=re.split(r"\r\n|\r|\n", text))
 
 
 def plain_file(file: str, text: str) -> YamlDocument:
@@ -125,9 +148,9 @@ class _Builder:
 
     def build(self, events: Iterator[Event]) -> None:
         for event in events:
-            if isinstance(event, DocumentStartEvent):
+            if isinstance(event, _DOCUMENT_START):
                 self._start_document(event)
-            elif isinstance(event, (AliasEvent, ScalarEvent, MappingStartEvent, SequenceStartEvent)):
+            elif isinstance(event, _NODE):
                 self.document.data = self._node(event, events, ())
 
     def _start_document(self, event: Event) -> None:
@@ -139,23 +162,23 @@ class _Builder:
     def _node(self, event: Event, events: Iterator[Event], path: Path) -> Value:
         self._check(event)
         self.document.values[path] = _place(event)
-        if isinstance(event, ScalarEvent):
+        if isinstance(event, _SCALAR):
             return self._scalar(event, path)
         self.depth += 1
         if self.depth > MAX_DEPTH:
             message = f"values are nested more than {MAX_DEPTH} deep here"
             raise self._refuse(event, codes.NESTED_TOO_DEEPLY, message, "nothing in a rule set needs that")
-        mapping = isinstance(event, MappingStartEvent)
+        mapping = isinstance(event, _MAPPING_START)
         value = self._mapping(events, path) if mapping else self._sequence(events, path)
         self.depth -= 1
         return value
 
     def _check(self, event: Event) -> None:
-        if isinstance(event, ScalarEvent) and not is_text(event.value):
+        if isinstance(event, _SCALAR) and not is_text(event.value):
             message = "an escape stands for half a character"
             raise self._refuse(event, codes.UNUSUAL_YAML, message, "write the character itself")
         anchor = getattr(event, "anchor", None)
-        if isinstance(event, AliasEvent) or anchor:
+        if isinstance(event, _ALIAS) or anchor:
             advice = "write the value out where it is used"
             raise self._refuse(
                 event, codes.ALIAS, f"anchors and aliases (`{anchor}`) are not allowed", advice
@@ -164,7 +187,7 @@ class _Builder:
             message = f"the tag `{tag}` is not allowed"
             raise self._refuse(event, codes.UNUSUAL_YAML, message, "leave the tag out")
 
-    def _scalar(self, event: ScalarEvent, path: Path) -> Value:
+    def _scalar(self, event: Event, path: Path) -> Value:
         start, end = event.start_mark, event.end_mark
         style = event.style or ""
         self.document.scalars[path] = Scalar(style, start.line, start.column, start.index, end.index)
@@ -172,13 +195,13 @@ class _Builder:
 
     def _sequence(self, events: Iterator[Event], path: Path) -> list[Value]:
         items: list[Value] = []
-        while not isinstance(event := next(events), SequenceEndEvent):
+        while not isinstance(event := next(events), _SEQUENCE_END):
             items.append(self._node(event, events, (*path, len(items))))
         return items
 
     def _mapping(self, events: Iterator[Event], path: Path) -> dict[str, Value]:
         items: dict[str, Value] = {}
-        while not isinstance(event := next(events), MappingEndEvent):
+        while not isinstance(event := next(events), _MAPPING_END):
             key = self._key(event)
             if key in items:
                 line = self.document.keys[(*path, key)][0] + 1
@@ -192,7 +215,7 @@ class _Builder:
 
     def _key(self, event: Event) -> str:
         self._check(event)
-        if not isinstance(event, ScalarEvent):
+        if not isinstance(event, _SCALAR):
             raise self._refuse(
                 event, codes.UNUSUAL_YAML, "a key must be a word", "quote it if it is meant as text"
             )

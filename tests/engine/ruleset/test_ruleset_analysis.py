@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 from conditions import ACTIONS, INPUTS, LANGUAGE, compiled, frame_of
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from small_ruleset import GOLDEN, SCHEMA, base_texts, with_condition
 
 from engine.core.rulebook import FALSE, TRUE, Frame, InputType
-from engine.ruleset import diagnostics
+from engine.ruleset import analysis, contradictions, diagnostics
 from engine.ruleset.asof import Standing, as_of, share_an_instant, standing
 from engine.ruleset.build import build_rulebook, check
 from engine.ruleset.codes import MEANINGS, documentation
@@ -24,6 +25,7 @@ from engine.ruleset.regions import meet_regions
 from engine.ruleset.sarif import to_sarif
 from engine.ruleset.sources import RuleSources
 
+SARIF = Path(__file__).parent / "sarif"
 DOCS = Path(__file__).parents[3] / "docs" / "rules" / "diagnostics.md"
 _NAMES = {
     InputType.INT: ("0", "3", "5", "(-1)"),
@@ -235,6 +237,111 @@ def test_as_of_holds_only_rules_in_force_against_each_other() -> None:
     assert {d.code for d in check(sources, SCHEMA, as_of_ms=july)} == {"R610"}
 
 
+def _pack(*rules: str) -> RuleSources:
+    """The small set with more rules for its actions."""
+    texts = base_texts()
+    return RuleSources.from_mapping(texts | {"rules.yaml": texts["rules.yaml"] + "".join(rules)})
+
+
+def _deny(number: int, when: str) -> str:
+    return (
+        f"  - id: extra-{number}\n    class: suitability\n    applies_to: {{}}\n    when: '{when}'\n"
+        "    effect: deny\n    reason: TOO_OFTEN\n    state: active\n"
+    )
+
+
+def test_a_condition_with_too_many_cases_is_said_to_be_analysed_in_part() -> None:
+    """Seventeen times seventeen cases are more than the analysis looks at; the author is told so."""
+    either = " || ".join(f"features.tenure == {n}" for n in range(0, 34, 2))
+    other = " || ".join(f"features.calls == {n}" for n in range(0, 34, 2))
+
+    found = check(_pack(_deny(1, f"({either}) && ({other})")), SCHEMA)
+
+    assert [(d.code, d.severity, d.message) for d in found] == [
+        (
+            "R613",
+            Severity.NOTE,
+            "this condition has too many cases to be analysed in full; what it contradicts may go unnoticed",
+        )
+    ]
+
+
+def test_of_a_table_with_too_many_cases_one_row_speaks_for_all() -> None:
+    """Each row competes with those before it, so what is too much for one is mostly too much for many."""
+    ages = ", ".join(str(n) for n in range(0, 34, 2))
+    rows = "".join(f"  - {{when: ['{ages}', '{ages}'], then: 0.{n}}}\n" for n in (1, 2, 3))
+    table = (
+        "apiVersion: arbiter/v1\nkind: DecisionTable\nid: very.wide\nreason: TOO_OFTEN\nstate: active\n"
+        "metadata: {name: t, owner: tests, description: A table}\napplies_to: {groups: [retention]}\n"
+        "inputs: [{input: features.tenure}, {input: features.calls}]\noutput: lever\nhit_policy: COLLECT\n"
+        f"collect: sum\ngaps: allowed\nrows:\n{rows}"
+    )
+
+    found = check(RuleSources.from_mapping(base_texts() | {"table.yaml": table}), SCHEMA)
+
+    (told,) = [d for d in found if d.code == "R613"]
+    assert told.message.startswith("this and maybe other rows of `very.wide` have too many cases")
+    assert (told.file, told.line) == ("table.yaml", 14)
+
+
+def test_a_condition_with_many_cases_is_analysed_in_full() -> None:
+    """Below the limit nothing is said, and what is wrong is found."""
+    either = " || ".join(f"features.tenure == {n}" for n in range(0, 24, 2))
+
+    found = check(_pack(_deny(1, f"({either}) && features.tenure == 3")), SCHEMA)
+
+    assert [d.code for d in found] == ["R601"]
+
+
+def test_pairs_that_are_not_compared_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A set with more pairs than the limit says how many were left out."""
+    monkeypatch.setattr(contradictions, "MAX_PAIRS", 5)
+    rules = [_deny(n, f"features.tenure == {n}") for n in range(4)]
+
+    found = check(_pack(*rules), SCHEMA)
+
+    (told,) = [d for d in found if d.code == "R613"]
+    assert told.file == "catalogue.yaml"
+    assert told.message.startswith("of 16 pairs of rules for one action, 11 were not compared; ")
+
+
+def test_rules_too_interwoven_to_be_analysed_together_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is not known whether anybody can get an action, that is said of the action."""
+    monkeypatch.setattr(analysis, "MAX_STEPS", 2)
+    rules = [_deny(n, f"features.tenure == {n} && features.calls == {n}") for n in range(4)]
+
+    found = check(_pack(*rules), SCHEMA)
+
+    (told,) = [d for d in found if d.code == "R613"]
+    assert told.message == "the rules for `discount`, `bill_help` are too interwoven to be analysed together"
+
+
+def test_many_rules_of_several_cases_each_are_analysed_together() -> None:
+    """Three to the power of twelve boxes would be too many; one case that all let pass is found at once."""
+    rules = [
+        _deny(n, f"features.tenure == {n} && features.calls == {n} && features.fiber") for n in range(12)
+    ]
+
+    assert check(_pack(*rules), SCHEMA) == []
+
+
+def test_rules_of_several_cases_that_leave_nobody_are_found() -> None:
+    """Each lets a part pass, and all of them together nobody."""
+    rules = [
+        _deny(1, "features.tenure < 10 && features.calls >= 0"),
+        _deny(2, "features.tenure >= 10 && features.calls >= 0"),
+        _deny(3, "features.calls < 0 && features.tenure < 10"),
+        _deny(4, "features.calls < 0 && features.tenure >= 10"),
+    ]
+
+    found = [d for d in check(_pack(*rules), SCHEMA) if d.code == "R604"]
+
+    assert [d.message.partition(",")[0] for d in found] == [
+        "no customer can ever get `discount`",
+        "no customer can ever get `bill_help`",
+    ]
+
+
 def test_validity_is_half_open() -> None:
     """A rule is in force from its first instant and not at its last."""
     assert [standing(10, 20, at) for at in (9, 10, 19, 20)] == [
@@ -284,6 +391,44 @@ def test_sarif_has_what_code_hosts_need() -> None:
     assert len(run["results"]) == len(found)
     for result, diagnostic in zip(run["results"], found, strict=True):
         _assert_result(result, driver["rules"], diagnostic)
+
+
+def test_sarif_fits_its_schema_for_every_kind_of_mistake() -> None:
+    """Each golden case, with a folder and without, is a log that the schema of SARIF 2.1.0 accepts."""
+    schema = json.loads((SARIF / "sarif-2.1.0-rtm.5.json").read_text(encoding="utf-8"))
+    validator = jsonschema.Draft4Validator(schema)
+    found = [
+        check(RuleSources.from_mapping(base_texts() | texts_of(case)), SCHEMA)
+        for case in sorted((GOLDEN / "cases").iterdir())
+    ]
+
+    wrong = [
+        error.message
+        for problems in (*found, [])
+        for root in ("", "rules/")
+        for error in validator.iter_errors(json.loads(to_sarif(problems, version="1.2.3", root=root)))
+    ]
+
+    assert len({d.code for problems in found for d in problems}) > 50
+    assert wrong == []
+
+
+def test_the_schema_of_sarif_refuses_what_is_wrong() -> None:
+    """A schema that accepts anything would prove nothing."""
+    schema = json.loads((SARIF / "sarif-2.1.0-rtm.5.json").read_text(encoding="utf-8"))
+    log = json.loads(to_sarif(check(with_condition("scores.churn > 2.0"), SCHEMA), version="1.2.3"))
+    log["runs"][0]["results"][0]["level"] = "catastrophe"
+    log["runs"][0]["results"][0]["locations"][0]["physicalLocation"]["region"]["startLine"] = 0
+    del log["runs"][0]["tool"]["driver"]["name"]
+
+    wrong = {error.path[-1] for error in jsonschema.Draft4Validator(schema).iter_errors(log)}
+
+    assert {"level", "startLine", "driver"} <= wrong
+
+
+def texts_of(case: Path) -> dict[str, str]:
+    """The files that a golden case adds or changes."""
+    return {p.name: p.read_text(encoding="utf-8") for p in case.iterdir() if p.suffix in (".yaml", ".csv")}
 
 
 def _assert_result(result: dict[str, object], rules: list[dict[str, object]], diagnostic: Diagnostic) -> None:
