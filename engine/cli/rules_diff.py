@@ -8,7 +8,6 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.markdown import Markdown
 
 from engine.cli.console import effective_settings, out, setup_errors
 from engine.cli.diff_markdown import markdown
@@ -56,6 +55,8 @@ def diff(
     if as_json:
         sys.stdout.write(json.dumps(asdict(found), indent=2, ensure_ascii=False) + "\n")
     elif sys.stdout.isatty():
+        from rich.markdown import Markdown  # here, as a file or a pipe needs none of it
+
         out.print(Markdown(markdown(found)))
     else:
         sys.stdout.write(markdown(found))

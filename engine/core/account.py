@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from engine.core.rulebook import Mask
 from engine.domain import Action, Reason, Stage, SuppressedAction
+
+
+@lru_cache(maxsize=4096)
+def _untold(action: str, stage: Stage) -> SuppressedAction:
+    """A fate without reasons, of which comparing many decisions makes the same ones again and again."""
+    return SuppressedAction(action, stage, ())
 
 
 class Account:
@@ -25,7 +32,8 @@ class Account:
 
     def remove(self, index: int, stage: Stage, reasons: tuple[Reason, ...]) -> None:
         """Takes one candidate out, for reasons."""
-        self.fates[index] = SuppressedAction(self._actions[index].id, stage, reasons)
+        action = self._actions[index].id
+        self.fates[index] = SuppressedAction(action, stage, reasons) if reasons else _untold(action, stage)
         self.alive[index] = False
 
     def remove_all(self, mask: Mask, stage: Stage, reasons: tuple[Reason, ...]) -> None:

@@ -6,6 +6,7 @@ inputs, versions and `now` give the same decision, in a call, a batch, a replay 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -82,17 +83,31 @@ def decide(
 
     `request` must be valid for the snapshot's vocabulary. Never raises for missing data or failing
     models: the answer says what it had to do without. `with_model_reasons=False` leaves out the reasons
-    models give, which are most of the work; `with_rule_reasons=False` those rules give, missing inputs and
-    shadow rules. Ranks, priorities and fates are the same, which is what comparing many decisions needs.
+    models give, which are most of the work; `with_rule_reasons=False` those rules give, why nothing is
+    proposed, missing inputs and shadow rules. Ranks, priorities and fates are the same, which is what
+    comparing many decisions needs.
     """
     work = _begin(snapshot, request, state, now_ms)
     work.with_model_reasons, work.with_rule_reasons = with_model_reasons, with_rule_reasons
-    verdicts = _judge(work).verdicts
+    return _decided(work)[0]
+
+
+def decide_examined(
+    snapshot: Snapshot, request: DecisionRequest, state: CustomerState, *, now_ms: int
+) -> tuple[Decision, Examination]:
+    """Decides without reasons, as `decide` can, and returns what the rules said too; for comparing."""
+    work = _begin(snapshot, request, state, now_ms)
+    work.with_model_reasons = work.with_rule_reasons = False
+    return _decided(work)
+
+
+def _decided(work: _Work) -> tuple[Decision, Examination]:
+    examination = _judge(work)
     _limit_contacts(work)
     candidates = work.account.candidates().tolist()
-    for verdict in verdicts:
-        policy.grounds(verdict, candidates, work.pulls, told=with_rule_reasons)
-    return _answer(work, candidates)
+    for verdict in examination.verdicts:
+        policy.grounds(verdict, candidates, work.pulls, told=work.with_rule_reasons)
+    return _answer(work, candidates), examination
 
 
 def examine(
@@ -254,7 +269,7 @@ def _answer(work: _Work, candidates: list[int]) -> Decision:
         versions=work.snapshot.versions,
         actions=actions,
         suppressed=suppressed,
-        no_action=None if actions else explain.for_nothing(suppressed),
+        no_action=_why_nothing(work, suppressed) if not actions else None,
         consents=tuple(work.consents.values()),
         profiled=work.profiled,
         degraded_by=tuple(work.degraded_by),
@@ -262,6 +277,10 @@ def _answer(work: _Work, candidates: list[int]) -> Decision:
         churn=churn,
         shadow_rules=tuple(work.shadow_rules),
     )
+
+
+def _why_nothing(work: _Work, suppressed: Sequence[SuppressedAction]) -> tuple[Reason, ...]:
+    return explain.for_nothing(suppressed) if work.with_rule_reasons else ()
 
 
 def _with_priorities(work: _Work, priorities: dict[int, Priority]) -> list[SuppressedAction]:

@@ -47,13 +47,14 @@ class PolicyStage:
     input_index: Mapping[str, int]
     input_types: Sequence[InputType]
     placeholders: tuple[tuple[tuple[str, int], ...], ...]  # per rule: inputs its texts name
-    is_allow: Mask
-    is_deny: Mask
-    speaks: Mask  # allow, lever or weight, not in shadow
+    passing: Truths  # (rules, 1): the truth with which an allow or a deny lets an action through
+    gates: Mask  # (rules, actions): in scope of an allow or a deny
+    pulls: Mask  # (rules, actions): in scope of a lever, weight or value that is not in shadow
+    speaks: Mask  # (rules, actions): the same, or of an allow
     enforced: Mask  # not shadow
     has_shadow: bool
+    always: bool  # whether every rule is in force at all times
     class_order: tuple[int, ...]  # place of each rule's class among the classes
-    class_orders: npt.NDArray[np.int8]  # the same, (rules, 1)
     valid_from_ms: npt.NDArray[np.int64]
     valid_to_ms: npt.NDArray[np.int64]
 
@@ -77,19 +78,23 @@ def prepare(program: PolicyProgram, rulebook: Rulebook) -> PolicyStage:
     starts = [limits.min if r.valid_from_ms is None else r.valid_from_ms for r in rules]
     ends = [limits.max if r.valid_to_ms is None else r.valid_to_ms for r in rules]
     class_order = tuple(_ORDER.index(r.policy_class) if r.policy_class else 0 for r in rules)
+    allows = _column([r.effect is Effect.ALLOW for r in rules])
+    denies = _column([r.effect is Effect.DENY for r in rules])
+    enforced = _column([not r.shadow for r in rules])
     return PolicyStage(
         program=program,
         rules=rules,
         input_index=index,
         input_types=[item.type for item in inputs],
         placeholders=tuple(_named_inputs(rule, rulebook, index) for rule in rules),
-        is_allow=_column([r.effect is Effect.ALLOW for r in rules]),
-        is_deny=_column([r.effect is Effect.DENY for r in rules]),
-        speaks=_column([r.effect is not Effect.DENY and not r.shadow for r in rules]),
-        enforced=_column([not r.shadow for r in rules]),
-        has_shadow=any(r.shadow for r in rules),
+        passing=np.where(allows, np.int8(TRUE), np.int8(FALSE)),
+        gates=program.scope & (allows | denies),
+        pulls=program.scope & ~allows & ~denies & enforced,
+        speaks=program.scope & ~denies & enforced,
+        enforced=enforced,
+        has_shadow=not enforced.all(),
+        always=all(r.valid_from_ms is None and r.valid_to_ms is None for r in rules),
         class_order=class_order,
-        class_orders=np.array(class_order, dtype=np.int8).reshape(len(rules), 1),
         valid_from_ms=np.array(starts, dtype=np.int64),
         valid_to_ms=np.array(ends, dtype=np.int64),
     )
@@ -118,17 +123,24 @@ class Verdict:
 
     def removals(self, alive: Mask) -> Mask:
         """Which rule removes which action that is still in."""
-        stage = self.stage
-        fails = (stage.is_allow & (self.truths != TRUE)) | (stage.is_deny & (self.truths != FALSE))
-        removed: Mask = fails & self.applies & alive
-        return removed
+        return self._in_force((self.truths != self.stage.passing) & self.stage.gates & alive)
+
+    def held(self, alive: Mask, *, told: bool) -> Mask:
+        """Which rule pulls which action that is still in, or with `told` also allows it."""
+        said = self.stage.speaks if told else self.stage.pulls
+        return self._in_force((self.truths == TRUE) & said & alive)
+
+    def _in_force(self, found: Mask) -> Mask:
+        return found if self.stage.always else found & self.applies
 
 
 def evaluate(stage: PolicyStage, inputs: Inputs) -> Verdict:
     """Runs a program once."""
-    now_ms = inputs.frame.now_ms
-    in_force = (stage.valid_from_ms <= now_ms) & (now_ms < stage.valid_to_ms)
-    applies = stage.program.scope & in_force.reshape(-1, 1)
+    applies = stage.program.scope
+    if not stage.always:
+        now_ms = inputs.frame.now_ms
+        in_force = (stage.valid_from_ms <= now_ms) & (now_ms < stage.valid_to_ms)
+        applies = applies & in_force.reshape(-1, 1)
     return Verdict(stage, stage.program.evaluate(inputs.frame), applies, inputs)
 
 
@@ -158,10 +170,11 @@ def remove_untold(verdict: Verdict, account: Account) -> None:
     stage = verdict.stage
     fails = verdict.removals(account.alive)
     enforced = fails & stage.enforced if stage.has_shadow else fails
-    orders = np.where(enforced, stage.class_orders, len(_ORDER)).min(axis=0, initial=len(_ORDER)).tolist()
-    for action, order in enumerate(orders):
-        if order < len(_ORDER):
-            account.remove(action, _STAGES[_ORDER[order]], ())
+    first: dict[int, int] = {}
+    for row, action in zip(*map(np.ndarray.tolist, enforced.nonzero()), strict=True):
+        first[action] = min(first.get(action, len(_ORDER)), stage.class_order[row])
+    for action, order in first.items():
+        account.remove(action, _STAGES[_ORDER[order]], ())
 
 
 def _told(told: dict[tuple[int, int], Reason], verdict: Verdict, row: int, action: int) -> Reason:
@@ -224,9 +237,7 @@ def grounds(verdict: Verdict, candidates: Sequence[int], into: Pulls, *, told: b
         return
     alive = np.zeros(verdict.applies.shape[1], dtype=np.bool_)
     alive[candidates] = True
-    held = (verdict.truths == TRUE) & verdict.applies & stage.speaks & alive
-    if not told:
-        held &= ~stage.is_allow
+    held = verdict.held(alive, told=told)
     made: dict[int, Reason] = {}
     for row, action in zip(*map(np.ndarray.tolist, held.nonzero()), strict=True):
         rule = stage.rules[row]

@@ -7,7 +7,7 @@ built. A scorer is immutable and keeps no buffers, so request threads share it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -156,6 +156,18 @@ class OnnxScorer:
         """Ids of actions that name a target no loaded model knows: their prior is used. Worth a warning."""
         return self._unscored
 
+    def for_catalogue(self, actions: tuple[Action, ...]) -> OnnxScorer:
+        """The same models for another catalogue, without loading them again."""
+        propensity = self._propensity
+        if propensity is not None:
+            propensity = replace(propensity, target_of=_targets_of(actions, propensity.model))
+        return OnnxScorer(
+            churn=self._churn,
+            propensity=propensity,
+            unscored=_unscored(actions, propensity.model if propensity is not None else None),
+            actions=len(actions),
+        )
+
     def churn(self, vector: Vector) -> float | None:
         """Probability of churn; None where no churn model is loaded."""
         return None if self._churn is None else self._churn.probability(vector)
@@ -219,13 +231,22 @@ def build_scorer(
             published = _past(registry_root, kind, versions.get(kind))
         found[kind] = None if published is None else _proven(published, kind, schema)
     churn, propensity = found[CHURN], found[PROPENSITY]
-    known = set(propensity.manifest.targets) if propensity else set()
     return OnnxScorer(
         churn=None if churn is None else _churn_scoring(churn, schema),
         propensity=None if propensity is None else _propensity_scoring(propensity, schema, actions),
-        unscored=tuple(a.id for a in actions if a.target and a.target not in known),
+        unscored=_unscored(actions, propensity),
         actions=len(actions),
     )
+
+
+def _unscored(actions: tuple[Action, ...], propensity: ServingModel | None) -> tuple[str, ...]:
+    known = set(propensity.manifest.targets) if propensity else set()
+    return tuple(a.id for a in actions if a.target and a.target not in known)
+
+
+def _targets_of(actions: tuple[Action, ...], propensity: ServingModel) -> Places:
+    numbers = {target: number for number, target in enumerate(propensity.manifest.targets)}
+    return np.array([numbers.get(a.target, _NO_TARGET) for a in actions], dtype=np.intp)
 
 
 def _promoted(root: Path, kind: str, alias: str, *, allow_missing: bool) -> PublishedModel | None:
@@ -301,12 +322,11 @@ def _propensity_scoring(
             raise ModelRefused(PROPENSITY, cause=cause)
         templates[number, column] = 1.0
         templates[number, [place[name] for name in manifest.hidden.get(target, ())]] = np.nan
-    numbers = {target: number for number, target in enumerate(manifest.targets)}
     return PropensityScoring(
         model=model,
         rows=_model_rows(model, schema),
         reasons=concept_reasons(manifest, schema),
-        target_of=np.array([numbers.get(a.target, _NO_TARGET) for a in actions], dtype=np.intp),
+        target_of=_targets_of(actions, model),
         templates=templates,
         silent=np.isnan(templates) | one_hot,
     )

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import nlargest
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 
 from engine.core.explain import band
-from engine.core.inputs import current_vector
-from engine.core.pipeline import decide
+from engine.core.inputs import Inputs, current_vector
+from engine.core.pipeline import decide_examined
+from engine.core.rulebook import FALSE, TRUE, Frame
+from engine.core.sameness import Sameness
 from engine.core.scoring import ScoringError, Vector
 from engine.core.snapshot import Snapshot
-from engine.domain import Decision, DecisionRequest, LegalBasis
+from engine.domain import Decision, DecisionRequest, LegalBasis, MissingCause, Stage
 from engine.models.batch import RememberedScores, score_many
 from engine.models.scorer import OnnxScorer
 from feature_store.state import CustomerState
@@ -26,6 +29,11 @@ _MOVERS_HELD: Final = 4096
 """How many may gather before all but the largest are dropped."""
 RETURNED: Final = "returned"
 """Fate of an action that is among those returned; the others' is the stage that removed them."""
+
+ABSENT: Final = "not in the catalogue"
+"""Fate of an action that one of the rule sets does not have."""
+SEGMENT: Final = "segment "
+"""Beginning of the dimensions that authors name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +57,22 @@ class ActionShift:
 
 @dataclass(slots=True)
 class SegmentShift:
-    """How far decisions of one segment change."""
+    """How far decisions of one segment change, and who there gains and loses which action."""
 
     cases: int = 0
     changed: int = 0
     first_changed: int = 0
     gained: int = 0
     lost: int = 0
+    actions: dict[str, ActionShift] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Proposals:
+    """How many actions are returned with each rule set."""
+
+    before: int = 0
+    after: int = 0
 
 
 @dataclass(slots=True)
@@ -82,10 +99,14 @@ class Mover:
 
 @dataclass(slots=True)
 class Impact:
-    """Sums over all cases: `segments` by dimension and value, `stages` by fate, `consents` by purpose."""
+    """Sums over all cases: `segments` by dimension and value, `stages` by fate, `consents` and `proposals`
+    by purpose, `contacts` by contact policy.
+    """
 
     cases: int = 0
     skipped: int = 0  # cases one of the rule sets has no channel or placement for
+    decided_once: int = 0  # cases the change cannot touch
+    contacted: int = 0  # cases whose customer has contacts that policies may count
     changed: int = 0
     first_changed: int = 0
     nothing_before: int = 0
@@ -96,7 +117,36 @@ class Impact:
     segments: dict[str, dict[str, SegmentShift]] = field(default_factory=dict)
     stages: dict[str, Crossing] = field(default_factory=dict)
     consents: dict[str, Crossing] = field(default_factory=dict)
+    contacts: dict[str, Crossing] = field(default_factory=dict)
+    proposals: dict[str, Proposals] = field(default_factory=dict)
     movers: list[Mover] = field(default_factory=list)
+
+
+class Groups(Protocol):
+    """Named segments of customers, and who is in them."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What they are called."""
+        ...
+
+    def truths(self, frame: Frame) -> Sequence[int]:
+        """For each whether the customer is in it: FALSE, TRUE, or anything else where nobody can tell."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NoGroups:
+    """A rule set that names no segments."""
+
+    names: tuple[str, ...] = ()
+
+    def truths(self, _frame: Frame) -> Sequence[int]:
+        """Nothing."""
+        return ()
+
+
+NO_GROUPS: Final = NoGroups()
 
 
 def demo_cases(
@@ -108,35 +158,77 @@ def demo_cases(
         yield Case(DecisionRequest(state.customer_id, channel, language=language), state, now_ms)
 
 
-def compare(before: Snapshot, after: Snapshot, cases: Sequence[Case], *, by: Sequence[str]) -> Impact:
-    """Decides every case with both snapshots. `by` are features to count by, besides consent and churn."""
+def compare(
+    before: Snapshot, after: Snapshot, cases: Sequence[Case], *, by: Sequence[str], groups: Groups = NO_GROUPS
+) -> Impact:
+    """Decides every case with both snapshots, or once where the second decision must be the same.
+
+    `by` are features to count by, besides consent and churn; `groups` the named segments.
+    """
     vectors = [current_vector(after.schema, case.state, now_ms=case.now_ms) for case in cases]
     before, after = _with_scores(before, after, vectors)
+    pair = _Pair.of(before, after)
+    segments = _Segments(after, tuple(name for name in by if name in after.schema.index), groups)
     impact = Impact()
-    features = [name for name in by if name in after.schema.index]
-    for case, vector in zip(cases, vectors, strict=True):
+    returned: tuple[Counter[str], Counter[str]] = Counter(), Counter()
+    for case in cases:
         place = (case.request.channel, case.request.placement)
-        if not all(place in snapshot.catalogue.availability for snapshot in (before, after)):
+        if place not in before.catalogue.availability or place not in after.catalogue.availability:
             impact.skipped += 1
             continue
-        old, new = (_decided(snapshot, case) for snapshot in (before, after))
-        _count(impact, case, old, new)
-        for dimension, value in _segments(after, case.request.channel, vector, new, features):
+        found = pair.decide(case)
+        _count(impact, case, found)
+        returned[0].update(found.listed_old)
+        returned[1].update(found.listed_new)
+        for dimension, value in segments.of(case.request.channel, found):
             shift = impact.segments.setdefault(dimension, {}).setdefault(value, SegmentShift())
-            _count_segment(shift, old, new)
+            _count_segment(shift, found)
     impact.movers = _largest(impact.movers)
+    impact.proposals = _by_purpose(before, returned[0], after, returned[1])
     return impact
 
 
-def _decided(snapshot: Snapshot, case: Case) -> Decision:
-    return decide(
-        snapshot,
-        case.request,
-        case.state,
-        now_ms=case.now_ms,
-        with_model_reasons=False,
-        with_rule_reasons=False,
-    )
+def _by_purpose(
+    before: Snapshot, was: Mapping[str, int], after: Snapshot, now: Mapping[str, int]
+) -> dict[str, Proposals]:
+    """Returned actions by the purpose they have in each rule set."""
+    found: dict[str, Proposals] = {}
+    for action in before.rulebook.actions:
+        found.setdefault(action.purpose, Proposals()).before += was.get(action.id, 0)
+    for action in after.rulebook.actions:
+        found.setdefault(action.purpose, Proposals()).after += now.get(action.id, 0)
+    return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    """A case decided with both; `old` and `new` are one object where they must be the same."""
+
+    old: Decision
+    new: Decision
+    listed_old: tuple[str, ...]
+    listed_new: tuple[str, ...]
+    inputs: Inputs  # of the second decision
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pair:
+    before: Snapshot
+    after: Snapshot
+    sameness: Sameness
+
+    @classmethod
+    def of(cls, before: Snapshot, after: Snapshot) -> _Pair:
+        return cls(before, after, Sameness(before, after))
+
+    def decide(self, case: Case) -> _Found:
+        request, state, now_ms = case.request, case.state, case.now_ms
+        old, examination = decide_examined(self.before, request, state, now_ms=now_ms)
+        listed = _listed(old)
+        if self.sameness.holds(request, state, now_ms=now_ms, decision=old, examination=examination):
+            return _Found(old, old, listed, listed, examination.inputs)
+        new, examination = decide_examined(self.after, request, state, now_ms=now_ms)
+        return _Found(old, new, listed, _listed(new), examination.inputs)
 
 
 def _with_scores(before: Snapshot, after: Snapshot, vectors: Sequence[Vector]) -> tuple[Snapshot, Snapshot]:
@@ -155,69 +247,97 @@ def _with_scores(before: Snapshot, after: Snapshot, vectors: Sequence[Vector]) -
     )
 
 
-def _segments(
-    snapshot: Snapshot, channel: str, vector: Vector, decision: Decision, features: Sequence[str]
-) -> Iterator[tuple[str, str]]:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Segments:
     """The dimensions a case counts in, and its value in each."""
-    values = snapshot.schema.decode_all(vector) if features else ()
-    for name in features:
-        place = snapshot.schema.index[name]
-        hidden = not decision.profiled and place in snapshot.layout.withheld
-        value = values[place]
-        yield name, "(not profiled)" if hidden else "(missing)" if value is None else str(value)
-    yield "channel", channel
-    yield "churn band", _band(snapshot, vector, decision)
-    for used in decision.consents:
-        if used.legal_basis is not LegalBasis.CONTRACT:
-            yield f"consent to {used.purpose}", used.state.value
+
+    snapshot: Snapshot
+    features: tuple[str, ...]
+    groups: Groups
+
+    def of(self, channel: str, found: _Found) -> Iterator[tuple[str, str]]:
+        decision, inputs = found.new, found.inputs
+        for name in self.features:
+            yield name, _feature(inputs, self.snapshot.schema.index[name])
+        yield "channel", channel
+        churn = self._churn(decision, inputs)
+        yield "churn band", self._band(decision, churn)
+        for used in decision.consents:
+            if used.legal_basis is not LegalBasis.CONTRACT:
+                yield f"consent to {used.purpose}", used.state.value
+        if self.groups.names:
+            if churn is not None:
+                inputs.set_score(self.snapshot.layout.churn, churn)
+            for name, truth in zip(self.groups.names, self.groups.truths(inputs.frame), strict=True):
+                yield SEGMENT + name, _MEMBERSHIP.get(truth, "(unknown)")
+
+    def _churn(self, decision: Decision, inputs: Inputs) -> float | None:
+        """The churn score, also where no rule needed it; None where it may not be known."""
+        if decision.churn is not None:
+            return decision.churn.probability
+        try:
+            return self.snapshot.scorer.churn(inputs.vector) if decision.profiled else None
+        except ScoringError:
+            return None
+
+    def _band(self, decision: Decision, churn: float | None) -> str:
+        if not decision.profiled:
+            return "(not profiled)"
+        bands = self.snapshot.rulebook.vocabulary.churn_bands
+        return "(unknown)" if churn is None else band(churn, bands)
 
 
-def _band(snapshot: Snapshot, vector: Vector, decision: Decision) -> str:
-    if not decision.profiled:
-        return "(not profiled)"
-    try:
-        probability = snapshot.scorer.churn(vector)
-    except ScoringError:
-        probability = None
-    bands = snapshot.rulebook.vocabulary.churn_bands
-    return "(unknown)" if probability is None else band(probability, bands)
+_MEMBERSHIP: Final = {TRUE: "yes", FALSE: "no"}
 
 
-def _count(impact: Impact, case: Case, old: Decision, new: Decision) -> None:
+def _feature(inputs: Inputs, place: int) -> str:
+    value = inputs.frame.values[place]
+    if value is not None:
+        return str(value)
+    return "(not profiled)" if inputs.cause(place) is MissingCause.WITHHELD else "(missing)"
+
+
+def _count(impact: Impact, case: Case, found: _Found) -> None:
     """Adds one case."""
-    listed_old, listed_new = _listed(old), _listed(new)
+    old, new = found.old, found.new
     impact.cases += 1
-    impact.nothing_before += not listed_old
-    impact.nothing_after += not listed_new
+    impact.contacted += bool(case.state.contacts)
+    impact.nothing_before += not old.actions
+    impact.nothing_after += not new.actions
     impact.value_before += old.actions[0].priority.priority if old.actions else 0.0
     impact.value_after += new.actions[0].priority.priority if new.actions else 0.0
+    if old is new:
+        impact.decided_once += 1
+        return
     _count_fates(impact, case, old, new)
     _count_consents(impact, old, new)
-    if listed_old != listed_new:
-        _count_actions(impact, listed_old, listed_new)
+    _count_policies(impact, old, new)
+    if found.listed_old != found.listed_new:
+        impact.changed += 1
+        impact.first_changed += found.listed_old[:1] != found.listed_new[:1]
+        _count_actions(impact.actions, found)
 
 
-def _count_actions(impact: Impact, listed_old: list[str], listed_new: list[str]) -> None:
-    impact.changed += 1
+def _count_actions(shifts: dict[str, ActionShift], found: _Found) -> None:
+    listed_old, listed_new = found.listed_old, found.listed_new
     for action in set(listed_new) - set(listed_old):
-        _shift(impact, action).gained += 1
+        _shift(shifts, action).gained += 1
     for action in set(listed_old) - set(listed_new):
-        _shift(impact, action).lost += 1
+        _shift(shifts, action).lost += 1
     if listed_old[:1] == listed_new[:1]:
         return
-    impact.first_changed += 1
     for action in listed_new[:1]:
-        _shift(impact, action).first_gained += 1
+        _shift(shifts, action).first_gained += 1
     for action in listed_old[:1]:
-        _shift(impact, action).first_lost += 1
+        _shift(shifts, action).first_lost += 1
 
 
-def _shift(impact: Impact, action: str) -> ActionShift:
-    return impact.actions.setdefault(action, ActionShift())
+def _shift(shifts: dict[str, ActionShift], action: str) -> ActionShift:
+    return shifts.setdefault(action, ActionShift())
 
 
-def _listed(decision: Decision) -> list[str]:
-    return [action.action_id for action in decision.actions]
+def _listed(decision: Decision) -> tuple[str, ...]:
+    return tuple([action.action_id for action in decision.actions])
 
 
 _Fate = tuple[str, float | None]
@@ -232,7 +352,7 @@ def _fates(decision: Decision) -> dict[str, _Fate]:
     return fates
 
 
-_ABSENT: Final[_Fate] = ("not in the catalogue", None)
+_ABSENT: Final[_Fate] = (ABSENT, None)
 
 
 def _count_fates(impact: Impact, case: Case, old: Decision, new: Decision) -> None:
@@ -283,12 +403,32 @@ def _count_consents(impact: Impact, old: Decision, new: Decision) -> None:
             crossing.left += not permitted
 
 
-def _count_segment(shift: SegmentShift, old: Decision, new: Decision) -> None:
+def _count_policies(impact: Impact, old: Decision, new: Decision) -> None:
+    """Which contact policies remove which actions now, and no longer do."""
+    was, now = _limited(old), _limited(new)
+    if was == now:
+        return
+    for policy, _ in now - was:
+        impact.contacts.setdefault(policy, Crossing()).arrived += 1
+    for policy, _ in was - now:
+        impact.contacts.setdefault(policy, Crossing()).left += 1
+
+
+def _limited(decision: Decision) -> set[tuple[str, str]]:
+    return {
+        (reason.rule_id, out.action_id)
+        for out in decision.suppressed
+        if out.stage is Stage.CONTACT
+        for reason in out.reasons
+    }
+
+
+def _count_segment(shift: SegmentShift, found: _Found) -> None:
     shift.cases += 1
-    listed_old, listed_new = _listed(old), _listed(new)
-    if listed_old == listed_new:
+    if found.listed_old == found.listed_new:
         return
     shift.changed += 1
-    shift.first_changed += listed_old[:1] != listed_new[:1]
-    shift.gained += len(set(listed_new) - set(listed_old))
-    shift.lost += len(set(listed_old) - set(listed_new))
+    shift.first_changed += found.listed_old[:1] != found.listed_new[:1]
+    shift.gained += len(set(found.listed_new) - set(found.listed_old))
+    shift.lost += len(set(found.listed_old) - set(found.listed_new))
+    _count_actions(shift.actions, found)

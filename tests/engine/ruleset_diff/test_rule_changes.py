@@ -32,7 +32,10 @@ def only(demo: RuleSources, after: dict[str, str]) -> Change:
 
 def test_the_same_rules_have_no_changes(demo: RuleSources) -> None:
     """A comment and the order of files are none either."""
-    commented = {file: f"# a comment\n{text}" for file, text in reversed(list(demo.items()))}
+    commented = {
+        file: text if file.endswith(".csv") else f"# a comment\n{text}"
+        for file, text in reversed(list(demo.items()))
+    }
 
     assert changes(demo, commented) == ()
 

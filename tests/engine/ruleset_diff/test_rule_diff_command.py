@@ -36,9 +36,42 @@ def test_the_comparison_is_markdown_for_a_pull_request(diff_settings: Settings, 
     text = done.stdout
     assert text.startswith("## Rules: ")
     assert "changed **arbitration** (arbitration.yaml:1): threshold " in text
-    for part in ("Of 150 customers", "| action | gain it |", "| contract: ", "removed at **arbitration**"):
+    for part in ("Of 150 customers", "| action | gain it |", "| contract: ", "| arbitration | "):
         assert part in text
     assert text.rstrip().endswith("</sub>")
+
+
+def test_a_reviewer_reads_who_gains_which_segment_and_what_consent_and_contact_do(
+    diff_settings: Settings, rules_edited: Edited
+) -> None:
+    """Named segments first, consent and contact limits also where they do nothing, run time last."""
+    rules_edited("signals/payments.yaml", "at_least: 3, within: 7d", "at_least: 2, within: 10d")
+    rules_edited("business/retention.yaml", '== "cancel") || scores.churn >= 0.3', '== "cancel") || false')
+    folder = rules_edited("consent/purposes.yaml", "      web: legitimate_interest\n", "")
+    (folder / "segments.yaml").write_text(
+        "apiVersion: arbiter/v1\nkind: SegmentPack\n"
+        "metadata: {name: customers, owner: loyalty-team, description: Names}\n"
+        "segments: [{id: loyal, description: Long, when: features.tenure_months >= 48}]\n"
+    )
+
+    text = run(diff_settings, RULES, str(folder)).stdout
+
+    for part in (
+        "basis on web `legitimate_interest` → `consent`",
+        'condition `… == "cancel") || scores.churn >= 0.3` → `… == "cancel") || false`',
+        "Signals count as they are stored",
+        "| **loyal** | ",
+        "| personalization | 0 | ",
+        "| consent | ",
+        "| contact limits | 0 | 0 |",
+        "### Largest movers",
+        "<sub>run time ",
+        " of them once, as the change cannot touch them</sub>",
+    ):
+        assert part in text, part
+    named, contract = text.index("| **loyal** |"), text.index("| contract: ")
+    assert named < contract
+    assert "**loyal**: no" not in text
 
 
 def test_json_holds_the_same_figures(diff_settings: Settings, rules_edited: Edited) -> None:

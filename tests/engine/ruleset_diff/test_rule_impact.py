@@ -18,13 +18,27 @@ from engine.domain import Decision
 from engine.models.batch import RememberedScores, score_many
 from engine.models.scorer import OnnxScorer
 from engine.publishing import named_set
+from engine.ruleset.segments import named_segments
+from engine.ruleset.sources import RuleSources
 from engine.service.impact import MOVERS, RETURNED, Case, compare
 from engine.settings import Settings
 
+REPOSITORY = Path(__file__).resolve().parents[3]
+COUNTING_ACCEPTED = "counts: [accepted]\n    window: 90d"
+_PACK = """apiVersion: arbiter/v1
+kind: SegmentPack
+metadata: {name: customers, owner: loyalty-team, description: Names}
+segments:"""
+
+
+def _with_pack(pack: str) -> RuleSources:
+    """The demo's rules with a pack of segments."""
+    return RuleSources({**RuleSources.from_directory(REPOSITORY / "rules"), "segments.yaml": pack})
+
 
 def decided(snapshot: Snapshot, case: Case) -> Decision:
-    """The decision as a server makes it."""
-    return decide(snapshot, case.request, case.state, now_ms=case.now_ms)
+    """The decision as a server makes it, without the reasons models give."""
+    return decide(snapshot, case.request, case.state, now_ms=case.now_ms, with_model_reasons=False)
 
 
 def listed(decision: Decision) -> list[str]:
@@ -162,6 +176,104 @@ def test_every_segment_adds_up_to_all_customers(
     for values in impact.segments.values():
         assert impact.cases == sum(shift.cases for shift in values.values())
         assert impact.changed == sum(shift.changed for shift in values.values())
+
+
+def test_named_segments_are_counted_with_the_actions_they_gain_and_lose(
+    demo_snapshot: Snapshot, stricter: Snapshot, demo_cast: list[Case]
+) -> None:
+    """As a recount from full answers has it; whose segment nobody can tell is counted as unknown."""
+    pack = f"""{_PACK}
+  - {{id: loyal, description: Long with us, when: features.tenure_months >= 48}}
+  - {{id: restless, description: Looks at leaving, when: features.cancel_page_visits_7d >= 1}}
+  - {{id: at_risk, description: May leave, when: scores.churn >= 0.5}}
+"""
+    named = named_segments(_with_pack(pack), demo_snapshot.schema)
+
+    segments = compare(demo_snapshot, stricter, demo_cast, by=[], groups=named).segments
+
+    gained: Counter[str] = Counter()
+    lost: Counter[str] = Counter()
+    cases, changed, unknown, at_risk = 0, 0, 0, 0
+    for case in demo_cast:
+        old, new = decided(demo_snapshot, case), decided(stricter, case)
+        unknown += not new.profiled
+        vector = current_vector(demo_snapshot.schema, case.state, now_ms=case.now_ms)
+        at_risk += new.profiled and (demo_snapshot.scorer.churn(vector) or 0.0) >= 0.5
+        if demo_snapshot.schema.decode_all(vector)[demo_snapshot.schema.index["tenure_months"]] >= 48:
+            cases += 1
+            changed += listed(old) != listed(new)
+            gained.update(set(listed(new)) - set(listed(old)))
+            lost.update(set(listed(old)) - set(listed(new)))
+    loyal = segments["segment loyal"]
+    assert (cases, changed) == (loyal["yes"].cases, loyal["yes"].changed)
+    assert len(demo_cast) - cases == loyal["no"].cases
+    assert gained == Counter({n: s.gained for n, s in loyal["yes"].actions.items() if s.gained})
+    assert lost == Counter({n: s.lost for n, s in loyal["yes"].actions.items() if s.lost})
+    assert 0 < changed < cases
+    assert unknown == segments["segment restless"]["(unknown)"].cases > 0
+    assert at_risk == segments["segment at_risk"]["yes"].cases > 0
+
+
+def test_rules_without_named_segments_have_none(demo_snapshot: Snapshot, demo_cast: list[Case]) -> None:
+    """Nothing is asked of anybody then."""
+    named = named_segments(RuleSources.from_directory(REPOSITORY / "rules"), demo_snapshot.schema)
+
+    segments = compare(demo_snapshot, demo_snapshot, demo_cast[:20], by=[], groups=named).segments
+
+    assert named.names == ()
+    assert not any(name.startswith("segment ") for name in segments)
+
+
+def test_contact_effects_are_counted_by_policy(
+    demo_snapshot: Snapshot,
+    diff_settings: Settings,
+    demo_cast: list[Case],
+    rules_edited: Callable[[str, str, str], Path],
+) -> None:
+    """Which policy newly removes how many actions, and which no longer does."""
+    rules_edited("contact/limits.yaml", "limit: 6\n    window: 14d", "limit: 1\n    window: 52w")
+    folder = rules_edited("contact/limits.yaml", "counts: [declined]\n    window: 90d", COUNTING_ACCEPTED)
+    archived = named_set(diff_settings, str(folder)).archived
+    after = compile_snapshot(archived, diff_settings.registry, beside=demo_snapshot)
+    contacted = [case for case in demo_cast if case.state.contacts]
+
+    impact = compare(demo_snapshot, after, demo_cast, by=[])
+
+    limited = [
+        {
+            (case.request.customer_id, out.action_id, reason.rule_id)
+            for case in contacted
+            for out in decided(snapshot, case).suppressed
+            for reason in out.reasons
+            if out.stage == "contact"
+        }
+        for snapshot in (demo_snapshot, after)
+    ]
+    newly = Counter(policy for _, _, policy in limited[1] - limited[0])
+    no_longer = Counter(policy for _, _, policy in limited[0] - limited[1])
+    assert len(contacted) == impact.contacted > 0
+    assert newly == Counter({name: c.arrived for name, c in impact.contacts.items() if c.arrived})
+    assert no_longer == Counter({name: c.left for name, c in impact.contacts.items() if c.left})
+    assert newly["contact.action-cap"] > 0
+    actions = {action for _, action, _ in limited[1] - limited[0]}
+    assert impact.stages["contact"].arrived >= len(actions) > 0
+
+
+def test_proposals_are_counted_by_purpose(
+    demo_snapshot: Snapshot, stricter: Snapshot, demo_cast: list[Case]
+) -> None:
+    """Returned actions with each rule set."""
+    purposes = {action.id: action.purpose for action in demo_snapshot.rulebook.actions}
+
+    proposals = compare(demo_snapshot, stricter, demo_cast, by=[]).proposals
+
+    before, after = (
+        Counter(purposes[name] for case in demo_cast for name in listed(decided(snapshot, case)))
+        for snapshot in (demo_snapshot, stricter)
+    )
+    assert before == Counter({name: p.before for name, p in proposals.items()})
+    assert after == Counter({name: p.after for name, p in proposals.items()})
+    assert proposals["personalization"].after < proposals["personalization"].before
 
 
 def test_the_largest_movers_come_first(
