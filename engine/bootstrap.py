@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
-from engine.api.server import ApiServer, Servicers
-from engine.api.servicers import ConsentServicer, DecisionServicer, OutcomeServicer
 from engine.core.change import NumberRange
 from engine.core.snapshot import Snapshot, assemble
 from engine.decisionlog.errors import LogError
 from engine.decisionlog.flusher import Flusher
 from engine.decisionlog.ledger import ConsentLedger, consent_ledger, outcome_log, shadow_log
 from engine.decisionlog.log import DecisionLog
-from engine.domain import Versions
+from engine.decisionlog.record import DecisionRecord
+from engine.domain import Action, Versions
 from engine.errors import SetupInvalid
 from engine.models.errors import ModelRefused
 from engine.models.ranges import number_ranges
-from engine.models.scorer import build_scorer
+from engine.models.scorer import OnnxScorer, build_scorer
 from engine.release import engine_version
 from engine.rulefiles import champions, model_reasons, read_files
 from engine.ruleset.archive import ArchivedSet, RuleArchive
@@ -37,11 +37,15 @@ from engine.service.following import RulesFollower
 from engine.service.live import LiveSnapshot
 from engine.service.outcomes import Outcomes
 from engine.service.shadowing import Shadow
+from engine.service.watching import UNWATCHED, Watch
 from engine.settings import Settings
 from feature_store.embedded import EmbeddedStore, open_embedded
 from feature_store.errors import StoreError
-from feature_store.schema import SchemaError, parse_schema
+from feature_store.schema import FeatureSchema, SchemaError, parse_schema
 from model_registry.errors import RegistryError
+
+if TYPE_CHECKING:
+    from engine.api.server import ApiServer
 
 _log = structlog.get_logger("engine.bootstrap")
 
@@ -63,6 +67,7 @@ class Application:
     consents: Consents
     explanations: Explanations
     shadow: Shadow
+    watch: Watch
 
 
 def wall_clock_ms() -> int:
@@ -129,18 +134,23 @@ def _keep(settings: Settings, archived: ArchivedSet, rules: str, feature_schema:
 
 
 def compile_snapshot(
-    archived: ArchivedSet, registry: Path, models: Mapping[str, int] | None = None
+    archived: ArchivedSet,
+    registry: Path,
+    models: Mapping[str, int] | None = None,
+    *,
+    beside: Snapshot | None = None,
 ) -> Snapshot:
     """A snapshot from texts and the champions, or past model versions.
 
-    Raises SetupInvalid with every problem found.
+    `beside` is another whose loaded models it shares where they are the same. Raises SetupInvalid with
+    every problem found.
     """
     try:
         schema = parse_schema(archived.feature_schema, source="feature schema")
         models = champions(registry) if models is None else models
         codes = model_reasons(registry, models)
         rulebook = build_rulebook(archived.sources, schema, model_reasons=codes)
-        scorer = build_scorer(
+        scorer = _shared_scorer(beside, models, schema, rulebook.actions) or build_scorer(
             registry_root=registry, versions=models, schema=schema, actions=rulebook.actions
         )
     except (SchemaError, RuleSetInvalid, ModelRefused, RegistryError) as error:
@@ -148,6 +158,15 @@ def compile_snapshot(
     if scorer.unscored:
         _log.warning("models.targets_unknown", actions=scorer.unscored, advice="their prior is used")
     return assemble(rulebook=rulebook, schema=schema, scorer=scorer, engine_version=engine_version())
+
+
+def _shared_scorer(
+    beside: Snapshot | None, models: Mapping[str, int], schema: FeatureSchema, actions: tuple[Action, ...]
+) -> OnnxScorer | None:
+    """The models of another snapshot, where it has these very versions for this very schema."""
+    if beside is None or not isinstance(beside.scorer, OnnxScorer) or beside.schema != schema:
+        return None
+    return beside.scorer.for_catalogue(actions) if dict(beside.scorer.versions) == dict(models) else None
 
 
 def _ranges(registry: Path, models: Mapping[str, int]) -> Mapping[str, NumberRange]:
@@ -182,10 +201,10 @@ def _past_snapshot(
 
 
 @contextmanager
-def open_application(settings: Settings) -> Iterator[Application]:
+def open_application(settings: Settings, *, watch: Watch = UNWATCHED) -> Iterator[Application]:
     """The application on its data directory. Raises SetupInvalid where it cannot work."""
     with ExitStack() as stack:
-        live = LiveSnapshot(partial(load_snapshot, settings))
+        live = LiveSnapshot(partial(load_snapshot, settings), watch=watch)
         try:
             store = open_embedded(settings.data_dir / "store")
             stack.callback(store.close)
@@ -213,7 +232,7 @@ def open_application(settings: Settings) -> Iterator[Application]:
                 log=log,
                 clock=wall_clock_ms,
                 request_id_ttl_ms=settings.request_id_ttl_s * 1000,
-                decided=shadow.offer,
+                decided=_tell_of_decisions(shadow, watch),
             ),
             outcomes=Outcomes(live=live, store=store, decisions=log, log=outcomes, clock=wall_clock_ms),
             consents=Consents(live=live, store=store, ledger=ledger, clock=wall_clock_ms),
@@ -225,7 +244,16 @@ def open_application(settings: Settings) -> Iterator[Application]:
                 ranges_of=partial(_ranges, settings.registry),
             ),
             shadow=shadow,
+            watch=watch,
         )
+
+
+def _tell_of_decisions(shadow: Shadow, watch: Watch) -> Callable[[DecisionRecord], None]:
+    def decided(record: DecisionRecord) -> None:
+        watch.decided(record.request.channel, "action" if record.decision.actions else "no_action")
+        shadow.offer(record)
+
+    return decided
 
 
 def watch_rules(application: Application) -> RulesFollower:
@@ -239,6 +267,10 @@ def watch_rules(application: Application) -> RulesFollower:
 
 def build_server(application: Application, *, reuse_port: bool) -> ApiServer:
     """The gRPC server of an application, bound. Raises SetupInvalid where the address is taken."""
+    # Imported here, as commands that do not serve need none of gRPC.
+    from engine.api.server import ApiServer, Servicers
+    from engine.api.servicers import ConsentServicer, DecisionServicer, OutcomeServicer
+
     settings = application.settings
     return ApiServer(
         Servicers(
@@ -251,4 +283,5 @@ def build_server(application: Application, *, reuse_port: bool) -> ApiServer:
         max_request_bytes=settings.max_request_bytes,
         reuse_port=reuse_port,
         with_reflection=settings.reflection,
+        called=application.watch.called,
     )

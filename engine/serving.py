@@ -14,7 +14,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
@@ -27,6 +27,9 @@ import structlog
 from engine import logs
 from engine.bootstrap import build_server, open_application, watch_rules
 from engine.errors import SetupInvalid
+from engine.monitor.exposition import Collected, exposed, shared_values
+from engine.monitor.metrics import Metrics
+from engine.service.watching import UNWATCHED
 from engine.settings import Settings
 
 _log = structlog.get_logger("engine.serving")
@@ -51,7 +54,12 @@ def serve(settings: Settings) -> None:
 def serve_one(settings: Settings, *, reuse_port: bool, tell_ready: Callable[[], None] = lambda: None) -> None:
     """Serves in this process until SIGTERM or SIGINT, then drains."""
     next_signal = _signals()
-    with open_application(settings) as application, watch_rules(application):
+    metrics = None if settings.metrics_address is None else Metrics()
+    with (
+        open_application(settings, watch=metrics or UNWATCHED) as application,
+        watch_rules(application),
+        _metrics_served(settings, metrics.registry) if metrics and not reuse_port else nullcontext(),
+    ):
         server = build_server(application, reuse_port=reuse_port)
         gc.collect()
         gc.freeze()
@@ -64,6 +72,23 @@ def serve_one(settings: Settings, *, reuse_port: bool, tell_ready: Callable[[], 
         _log.info("server.draining", grace_seconds=settings.drain_seconds)
         server.drain(settings.drain_seconds)
     _log.info("server.stopped")
+
+
+@contextmanager
+def _metrics_served(settings: Settings, counted: Collected) -> Iterator[None]:
+    """Serves metrics where the settings say while the block runs. Raises SetupInvalid where it cannot."""
+    with ExitStack() as stack:
+        address = settings.metrics_address
+        if address is not None:
+            host, port = address
+            try:
+                port = stack.enter_context(exposed(counted, host=host, port=port))
+            except OSError as error:
+                raise SetupInvalid(
+                    f"cannot serve metrics at {settings.metrics}: {error.strerror}; choose another --metrics"
+                ) from error
+            _log.info("metrics.ready", host=host, port=port)
+        yield
 
 
 def _signals() -> Callable[[], int]:
@@ -106,9 +131,24 @@ def _end_with_supervisor() -> None:
 
 def _supervise(settings: Settings) -> None:
     """Keeps `settings.workers` processes on one port. Raises SetupInvalid where they cannot start."""
-    with closing(_hold_port(settings)) as held:
+    with closing(_hold_port(settings)) as held, _shared_metrics(settings) as ended:
         settings = settings.model_copy(update={"port": held.getsockname()[1]})
-        _Supervisor(settings).run()
+        _Supervisor(settings, ended).run()
+
+
+@contextmanager
+def _shared_metrics(settings: Settings) -> Iterator[Callable[[int], None]]:
+    """Serves the metrics of all workers; gives what must be told of each one that has ended."""
+    if settings.metrics_address is None:
+        yield lambda _pid: None
+        return
+    with ExitStack() as stack:
+        try:
+            shared = stack.enter_context(shared_values())
+        except OSError as error:
+            raise SetupInvalid(f"no room for the metrics of the workers: {error.strerror}") from error
+        stack.enter_context(_metrics_served(settings, shared))
+        yield shared.forget
 
 
 def _hold_port(settings: Settings) -> socket.socket:
@@ -154,8 +194,9 @@ class _Worker:
 class _Supervisor:
     """Starts workers, replaces dead ones, passes signals on."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, ended: Callable[[int], None]) -> None:
         self._settings = settings
+        self._ended = ended
         self._spawn = multiprocessing.get_context("spawn")
         self._workers: list[_Worker] = []
         self._vacant = 0
@@ -202,6 +243,8 @@ class _Supervisor:
         self._workers.remove(worker)
         served = worker.has_served()
         worker.ready.close()
+        if worker.process.pid is not None:
+            self._ended(worker.process.pid)
         if self._stopping:
             return
         code = worker.process.exitcode

@@ -7,14 +7,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from engine.errors import SetupInvalid
 
 _HOME = Path(__file__).resolve().parent.parent
 
-Port = Annotated[int, Field(ge=0, le=65535)]
+_LAST_PORT = 65535
+_OFF = "off"
+
+Port = Annotated[int, Field(ge=0, le=_LAST_PORT)]
+
+
+def _address_or_off(text: str) -> str:
+    host, colon, port = text.rpartition(":")
+    if text == _OFF or (host and colon and port.isdecimal() and int(port) <= _LAST_PORT):
+        return text
+    raise ValueError("write HOST:PORT, e.g. 127.0.0.1:9464, or off")
 
 
 class Settings(BaseSettings):
@@ -69,9 +79,22 @@ class Settings(BaseSettings):
     reflection: bool = Field(
         default=False, description="Serve gRPC reflection; off, as it tells strangers the contract."
     )
+    metrics: Annotated[str, AfterValidator(_address_or_off)] = Field(
+        default="off",
+        description="Where to serve metrics for Prometheus over HTTP, as HOST:PORT. Off, as there is no "
+        "authentication: choose an address that only your Prometheus reaches.",
+    )
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = Field(
         default="info", description="Least severe event to log on stderr."
     )
+
+    @property
+    def metrics_address(self) -> tuple[str, int] | None:
+        """Host and port to serve metrics at; None where they are off."""
+        if self.metrics == _OFF:
+            return None
+        host, _, port = self.metrics.rpartition(":")
+        return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def load_settings(overrides: Mapping[str, object]) -> Settings:

@@ -75,6 +75,7 @@ def _part(part: SubCondition) -> messages.SubCondition:
         value=part.value,
         missing=part.missing,
         parts=[_part(each) for each in part.parts],
+        file="" if place is None else place.file,
     )
 
 

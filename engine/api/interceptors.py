@@ -1,9 +1,10 @@
-"""What happens around every call: errors become statuses, and the log gets the cause."""
+"""What happens around every call: errors become statuses, the log gets the cause, and it is counted."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any, TypeAlias
 
 import grpc
@@ -11,7 +12,7 @@ import structlog
 from grpc_status import rpc_status
 
 from engine.api.gate import CallGate
-from engine.api.status import status_of
+from engine.api.status import grpc_code, status_of
 from engine.errors import ArbiterError, DeadlineExpired
 
 _log = structlog.get_logger("engine.api")
@@ -19,6 +20,10 @@ _log = structlog.get_logger("engine.api")
 _OURS = "/arbiter."
 """Begins the name of every method of the contract; health checks are answered to the end."""
 
+_OK = grpc.StatusCode.OK.name
+
+Called = Callable[[str, str, float], None]
+"""Is told of each answered call: method, status code, seconds. It must neither wait nor raise."""
 Handler = Callable[[Any, grpc.ServicerContext], Any]
 Method: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
@@ -26,8 +31,9 @@ Method: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 class ErrorsToStatus(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
     """Turns what a servicer raises into a google.rpc.Status; nothing internal leaves."""
 
-    def __init__(self, gate: CallGate) -> None:
+    def __init__(self, gate: CallGate, called: Called) -> None:
         self._gate = gate
+        self._called = called
 
     def intercept_service(
         self,
@@ -41,14 +47,17 @@ class ErrorsToStatus(grpc.ServerInterceptor):  # type: ignore[type-arg]  # gener
         method = handler_call_details.method
         gate = self._gate if method.startswith(_OURS) else None
         return grpc.unary_unary_rpc_method_handler(
-            _guarded(handler.unary_unary, method, gate),
+            _guarded(handler.unary_unary, method, gate, self._called),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
 
 
-def _guarded(handle: Handler, method: str, gate: CallGate | None) -> Handler:
+def _guarded(handle: Handler, method: str, gate: CallGate | None, called: Called) -> Handler:
+    name = method.removeprefix("/")
+
     def guarded(request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ANN401  # any message
+        began, code = perf_counter(), _OK
         try:
             if gate is not None:
                 gate.enter()
@@ -58,7 +67,11 @@ def _guarded(handle: Handler, method: str, gate: CallGate | None) -> Handler:
             return handle(request, context)
         except Exception as error:
             note(method, error)
-            context.abort_with_status(rpc_status.to_status(status_of(error)))
+            status = status_of(error)
+            code = grpc_code(status).name
+            context.abort_with_status(rpc_status.to_status(status))
+        finally:
+            called(name, code, perf_counter() - began)
 
     return guarded
 

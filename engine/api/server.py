@@ -18,7 +18,7 @@ from engine._pb.arbiter.v1 import (
     outcome_service_pb2_grpc,
 )
 from engine.api.gate import CallGate
-from engine.api.interceptors import ErrorsToStatus
+from engine.api.interceptors import Called, ErrorsToStatus
 from engine.api.servicers import ConsentServicer, DecisionServicer, OutcomeServicer
 from engine.errors import SetupInvalid
 
@@ -53,13 +53,14 @@ class ApiServer:
         max_request_bytes: int,
         reuse_port: bool,
         with_reflection: bool,
+        called: Called,
     ) -> None:
         """Binds the address; `port` then tells which. Raises SetupInvalid where it cannot."""
         self._health = health.HealthServicer()
         self._gate = CallGate()
         self._server = grpc.server(
             ThreadPoolExecutor(max_workers=threads, thread_name_prefix="call"),
-            interceptors=[ErrorsToStatus(self._gate)],
+            interceptors=[ErrorsToStatus(self._gate, called)],
             options=(
                 ("grpc.max_receive_message_length", max_request_bytes),
                 ("grpc.so_reuseport", int(reuse_port)),

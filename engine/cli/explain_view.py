@@ -60,7 +60,7 @@ def _in_full(explanation: messages.ActionExplanation, reasons: Iterable[str]) ->
     for rule in explanation.rules:
         lines += _rule(rule)
         if rule.HasField("parts") and (rule.removes or rule.truth != messages.TRUTH_FALSE):
-            lines += _part(rule.parts, depth=2)
+            lines += _part(rule.parts, rule.file, depth=2)
     lines += [*_other_stages(explanation), *_what_if(explanation)]
     return Group(_title(explanation), *(_indented(line) for line in lines))
 
@@ -88,13 +88,15 @@ def _rule(rule: messages.RuleTrace) -> Iterator[Text]:
     )
 
 
-def _part(part: messages.SubCondition, *, depth: int) -> Iterator[Text]:
+def _part(part: messages.SubCondition, file: str, *, depth: int) -> Iterator[Text]:
+    """A part and all below it; `file` is the rule's, which need not be repeated."""
     value = part.value or f"unknown ({part.missing})"
-    where = f"  {part.line}:{part.column}" if part.line else ""
+    elsewhere = f"{part.file}:" if part.file != file else ""
+    where = f"  {elsewhere}{part.line}:{part.column}" if part.line else ""
     line = Text.assemble(" " * depth, " ".join(part.text.split()), "  => ", (value, "cyan"), (where, "dim"))
     yield line
     for each in part.parts:
-        yield from _part(each, depth=depth + 2)
+        yield from _part(each, file, depth=depth + 2)
 
 
 def _other_stages(explanation: messages.ActionExplanation) -> Iterator[Text]:

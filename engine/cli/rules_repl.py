@@ -15,6 +15,7 @@ import typer
 from engine.bootstrap import compile_snapshot, wall_clock_ms
 from engine.cli.console import EXIT_ERRORS, effective_settings, fail, out, setup_errors
 from engine.cli.options import DataDir, Registry, Rules
+from engine.cli.values import listed
 from engine.core.scoring import Scorer
 from engine.core.snapshot import Snapshot
 from engine.errors import SetupInvalid
@@ -23,8 +24,10 @@ from engine.ruleset.diagnostics import RuleSetInvalid, render
 from engine.settings import Settings
 from engine.suites.asking import Question
 from engine.suites.cases import fixture_customer, read_suites
-from engine.suites.facts import Facts, FactWrong
+from engine.suites.documents import Given
+from engine.suites.facts import Facts
 from engine.suites.scores import TableScorer
+from engine.suites.wrong import FactWrong
 from feature_store.embedded import open_embedded
 from feature_store.errors import StoreError
 from feature_store.state import CustomerState
@@ -40,6 +43,9 @@ def repl(
         str, typer.Option(help="Customer id of the data directory, or with --fixture a suite's customer.")
     ],
     fixture: Annotated[bool, typer.Option("--fixture", help="Take the customer from rules/suites.")] = False,
+    suite: Annotated[
+        str, typer.Option(help="With --fixture: the suite, by name or file, where several have the customer.")
+    ] = "",
     channel: Annotated[str, typer.Option(help="Channel of the moment.")] = "web",
     placement: Annotated[str, typer.Option(help="Placement on the channel.")] = "",
     context: Annotated[
@@ -56,10 +62,12 @@ def repl(
     registry: Registry = None,
 ) -> None:
     """Evaluate expressions against a customer and print the tree of values."""
+    if suite and not fixture:
+        raise typer.BadParameter("names the suite of a --fixture", param_hint="--suite")
     settings = effective_settings(data_dir=data_dir, rules=rules, registry=registry, log_level="warning")
     with setup_errors():
         snapshot = compile_snapshot(read_files(settings), settings.registry)
-        facts = _fixture(settings, snapshot, customer) if fixture else None
+        facts = _fixture(settings, snapshot, customer, suite) if fixture else None
         if facts is not None and (facts.churn is not None or facts.propensity):
             snapshot = replace(snapshot, scorer=_scores(facts))
         state = _stored(settings, customer) if facts is None else facts.state()
@@ -95,8 +103,13 @@ def _set_moment(
         fail(f"{wrong.message}; {wrong.advice}".rstrip("; "), EXIT_ERRORS)
 
 
-def _plain(text: str) -> bool | int | float | str:
-    """A value by how it looks: true and false, a whole number, a number, else text."""
+def _plain(text: str) -> Given:
+    """A value by how it looks: true and false, a number, a list or map as JSON has it, else text."""
+    found = listed(text)
+    if isinstance(found, dict):
+        return found
+    if found is not None:
+        return tuple(found)
     if text in ("true", "false"):
         return text == "true"
     for number in (int, float):
@@ -122,17 +135,18 @@ def _stored(settings: Settings, customer: str) -> CustomerState:
     return state
 
 
-def _fixture(settings: Settings, snapshot: Snapshot, name: str) -> Facts:
+def _fixture(settings: Settings, snapshot: Snapshot, name: str, suite: str) -> Facts:
     """The customer of a suite. Raises SetupInvalid."""
     try:
         sources = read_suites(settings.rules)
     except RuleSetInvalid as error:
         raise SetupInvalid(str(error)) from error
-    facts, problems = fixture_customer(sources or {}, name, snapshot.rulebook, snapshot.schema)
+    facts, problems = fixture_customer(sources or {}, name, snapshot.rulebook, snapshot.schema, suite=suite)
     if problems:
         raise SetupInvalid(render(problems))
     if facts is None:
-        raise SetupInvalid(f"{settings.rules}: no suite has a customer {name!r}")
+        where = f"suite {suite!r}" if suite else "suite"
+        raise SetupInvalid(f"{settings.rules}: no {where} has a customer {name!r}")
     return facts
 
 

@@ -29,6 +29,9 @@ def serve(
     data_dir: DataDir = None,
     rules: Rules = None,
     registry: Registry = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Serve metrics for Prometheus at HOST:PORT; off by default.")
+    ] = None,
     reflection: Annotated[bool | None, typer.Option(help="Serve gRPC reflection.")] = None,
     demo: Annotated[
         bool, typer.Option("--demo", help="First load the demo company into the data directory.")
@@ -45,6 +48,7 @@ def serve(
         data_dir=data_dir,
         rules=rules,
         registry=registry,
+        metrics=metrics,
         reflection=reflection,
     )
     require_folder(settings)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import typer
 
@@ -17,6 +19,9 @@ _LOOKS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("double", re.compile(r"-?\d+\.\d+([eE][+-]?\d+)?")),
     ("timestamp", re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?")),
 )
+
+_TEXTS, _MAP = "list<string>", "map<string,double>"
+_NUMBERS = {int, float}
 
 
 def context(facts: Iterable[str]) -> dict[str, types_pb2.ContextValue]:
@@ -33,7 +38,22 @@ def context(facts: Iterable[str]) -> dict[str, types_pb2.ContextValue]:
     return values
 
 
+def listed(text: str) -> list[Any] | dict[str, Any] | None:
+    """A list or map as JSON has it; None where the text is none."""
+    try:
+        found = json.loads(text) if text[:1] in ("[", "{") else None
+    except ValueError:
+        return None
+    return found if isinstance(found, (list, dict)) else None
+
+
 def _look(text: str) -> str:
+    found = listed(text)
+    if isinstance(found, dict):
+        return _MAP
+    if found is not None:
+        kinds = {type(element) for element in found}
+        return "list<int>" if kinds == {int} else "list<double>" if kinds <= _NUMBERS and kinds else _TEXTS
     return next((kind for kind, pattern in _LOOKS if pattern.fullmatch(text)), "string")
 
 
@@ -42,8 +62,33 @@ def _typed(fact: str, kind: str, text: str) -> types_pb2.ContextValue:
         raise typer.BadParameter(f"--context {fact!r}: {kind!r} is none of {', '.join(_TYPES)}")
     try:
         return _TYPES[kind](text)
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise typer.BadParameter(f"--context {fact!r}: {text!r} is no {kind}") from error
+
+
+def _held(text: str, kind: type[list[Any]] | type[dict[str, Any]], *elements: type) -> Any:  # noqa: ANN401  # elements of the types given
+    """A list or map of elements of some types. Raises ValueError."""
+    found = listed(text)
+    values = found.values() if isinstance(found, dict) else found or ()
+    if not isinstance(found, kind) or any(type(value) not in elements for value in values):
+        raise ValueError(text)
+    return found
+
+
+def _list_of_text(text: str) -> types_pb2.ContextValue:
+    return types_pb2.ContextValue(string_list=types_pb2.StringList(values=_held(text, list, str)))
+
+
+def _list_of_int(text: str) -> types_pb2.ContextValue:
+    return types_pb2.ContextValue(int_list=types_pb2.IntList(values=_held(text, list, int)))
+
+
+def _list_of_double(text: str) -> types_pb2.ContextValue:
+    return types_pb2.ContextValue(double_list=types_pb2.DoubleList(values=_held(text, list, *_NUMBERS)))
+
+
+def _map_of_double(text: str) -> types_pb2.ContextValue:
+    return types_pb2.ContextValue(double_map=types_pb2.DoubleMap(values=_held(text, dict, *_NUMBERS)))
 
 
 def _timestamp(text: str) -> types_pb2.ContextValue:
@@ -58,6 +103,10 @@ _TYPES: Mapping[str, Callable[[str], types_pb2.ContextValue]] = {
     "double": lambda text: types_pb2.ContextValue(double_value=float(text)),
     "string": lambda text: types_pb2.ContextValue(string_value=text),
     "timestamp": _timestamp,
+    _TEXTS: _list_of_text,
+    "list<int>": _list_of_int,
+    "list<double>": _list_of_double,
+    _MAP: _map_of_double,
 }
 
 

@@ -140,16 +140,17 @@ class Accounts:
     def _rule(self, finding: RuleFinding, situation: Situation) -> RuleAccount:
         rule = finding.rule
         try:
-            trace = self.reader.tracer.trace(rule.condition, situation, file=rule.position.file)
+            trace = self.reader.tracer.trace_rule(rule, situation)
         except ValueError:  # see read_rules
             return RuleAccount(finding, None)
         return RuleAccount(finding, self._part(rule.id, trace))
 
     def _part(self, rule_id: str, trace: Trace) -> SubCondition:
         places = self.reader.places
+        here = None if places is None else places.of(rule_id, trace.offset)
         return SubCondition(
             text=trace.text,
-            position=None if places is None else places.of(rule_id, trace.offset),
+            position=trace.position or here,
             value="" if trace.value is None else shown_value(_rounded(trace.value), trace.kind),
             missing=trace.missing,
             parts=tuple(self._part(rule_id, part) for part in trace.parts),

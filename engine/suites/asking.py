@@ -7,9 +7,7 @@ from dataclasses import replace
 
 from engine.core.snapshot import Snapshot
 from engine.domain import Action, DecisionRequest
-from engine.ruleset.cel import ConditionLanguage
-from engine.ruleset.compile import Program
-from engine.ruleset.definitions import language_of
+from engine.ruleset.definitions import authored_of, language_of
 from engine.ruleset.diagnostics import did_you_mean
 from engine.ruleset.kinds import Kind
 from engine.ruleset.lowering import Problem
@@ -26,7 +24,10 @@ An expression is evaluated for the customer, e.g.  features.tenure_months >= 12 
 
 
 class Question:
-    """One customer in one moment, ready to be asked. `file` is whose constants and variables count."""
+    """One customer in one moment, ready to be asked.
+
+    `file` is whose constants and variables count; without one the first, as each file knows all segments.
+    """
 
     def __init__(
         self,
@@ -40,8 +41,9 @@ class Question:
         self._record: Record = record_decision(snapshot, request, state, now_ms=now_ms)
         self._actions: Mapping[str, Action] = {a.id: a for a in snapshot.catalogue.actions}
         self._kinds = {i.name: Kind(i.type.value) for i in snapshot.rulebook.vocabulary.inputs}
-        self._language = _language(snapshot, file)
-        self._tracer = Tracer(lambda _: self._language, snapshot.rulebook.vocabulary.inputs)
+        self._file = file or next(iter(authored_of(snapshot.rulebook).languages), "")
+        self._language = language_of(snapshot.rulebook, self._file)
+        self._tracer = Tracer.of(snapshot.rulebook)
         self._action: Action | None = None
 
     def answer(self, line: str) -> str:
@@ -65,7 +67,7 @@ class Question:
         problems = self.problems(text)
         if problems:
             return "\n".join(_told(text, problem) for problem in problems)
-        return "\n".join(render_trace(self._tracer.trace(text, self._situation())))
+        return "\n".join(render_trace(self._tracer.trace(text, self._situation(), file=self._file)))
 
     def problems(self, text: str) -> tuple[Problem, ...]:
         """What is wrong with an expression."""
@@ -91,14 +93,6 @@ class Question:
     def _situation(self) -> Situation:
         situation = self._record.last_situation(self._action)
         return replace(situation, values={k: v for k, v in situation.values.items() if v is not None})
-
-
-def _language(snapshot: Snapshot, file: str) -> ConditionLanguage:
-    """What the conditions of a file may say; without one, of the first file, which knows all segments."""
-    program = snapshot.rulebook.before_scores
-    if not file and isinstance(program, Program) and program.languages:
-        file = next(iter(program.languages))
-    return language_of(snapshot.rulebook, file)
 
 
 def _told(text: str, problem: Problem) -> str:

@@ -15,9 +15,10 @@ from engine.ruleset.diagnostics import Diagnostic, did_you_mean
 from engine.ruleset.reading import Located, read_documents
 from engine.ruleset.sources import RuleSources
 from engine.ruleset.yamltree import Path as YamlPath
-from engine.suites.documents import SUITE_KINDS, CaseEntry, Expectation, Plain, RowEntry, TestSuiteDocument
-from engine.suites.facts import Facts, FactWrong
+from engine.suites.documents import SUITE_KINDS, CaseEntry, Expectation, Given, RowEntry, TestSuiteDocument
+from engine.suites.facts import Facts
 from engine.suites.fixtures import apply_fixture
+from engine.suites.wrong import FactWrong
 from feature_store.schema import FeatureSchema
 
 MAX_CASES: Final = 5_000
@@ -73,16 +74,46 @@ def expand_suites(
 
 
 def fixture_customer(
-    sources: Mapping[str, str], name: str, rulebook: Rulebook, schema: FeatureSchema
+    sources: Mapping[str, str], name: str, rulebook: Rulebook, schema: FeatureSchema, *, suite: str = ""
 ) -> tuple[Facts | None, list[Diagnostic]]:
-    """A customer of the suites by name, the first there is; None where none has it."""
+    """A customer of the suites by name, of one suite where `suite` names it; None where none has it.
+
+    Where several suites have one of that name, that is told instead of one of them taken.
+    """
     reading = read_documents(sources, kinds=SUITE_KINDS)
     problems = list(reading.diagnostics)
-    for located in reading.of_kind(TestSuiteDocument):
-        if name in located.document.customers:
-            suite = _Suite(located, rulebook, schema)
-            return suite.customer(name), [*problems, *suite.problems]
+    holders = [
+        located
+        for located in reading.of_kind(TestSuiteDocument)
+        if name in located.document.customers and suite in ("", *_names_of(located))
+    ]
+    if len(holders) > 1:
+        return None, [*problems, *(_namesake(located, name, holders) for located in holders)]
+    for located in holders:
+        holder = _Suite(located, rulebook, schema)
+        return holder.customer(name), [*problems, *holder.problems]
     return None, problems
+
+
+def _names_of(located: Located[TestSuiteDocument]) -> tuple[str, str]:
+    """What a suite can be called: its name, and its file."""
+    return located.document.metadata.name, located.yaml.file
+
+
+def _namesake(
+    located: Located[TestSuiteDocument], name: str, holders: Sequence[Located[TestSuiteDocument]]
+) -> Diagnostic:
+    """Says of one suite that it has a customer which another has too, and how to choose between them."""
+    others = [_names_of(other) for other in holders if other is not located]
+    words = " and ".join(f"`{other}` ({file})" for other, file in others)
+    message = f"the suite `{located.document.metadata.name}` has a customer `{name}`, and so has {words}"
+    chosen, file = _names_of(located)
+    if any(other == chosen for other, _ in others):  # suites of one name are told apart by their files
+        chosen = file
+    path: YamlPath = ("customers", name)
+    return located.yaml.problem(
+        path, codes.DECLARED_TWICE, message, f"choose it by --suite {chosen}", key=True
+    )
 
 
 class _Suite:
@@ -144,10 +175,10 @@ class _Suite:
 
     def _variants(self, entry: CaseEntry, path: YamlPath) -> Iterator[ConcreteCase]:
         combinations = itertools.product(
-            *([(name, value) for value in values] for name, values in entry.matrix.items())
+            *([(name, k, value) for k, value in enumerate(values)] for name, values in entry.matrix.items())
         )
         for combination in combinations:
-            pairs = tuple((("matrix", name), name, value) for name, value in combination)
+            pairs = tuple((("matrix", name, k), name, value) for name, k, value in combination)
             for j, row in enumerate(entry.rows or (_ONE_ROW,)):
                 self._tried += 1
                 if self._tried > MAX_CASES:
@@ -160,7 +191,7 @@ class _Suite:
         self,
         entry: CaseEntry,
         path: YamlPath,
-        changes: tuple[tuple[YamlPath, str, Plain | None], ...],
+        changes: tuple[tuple[YamlPath, str, Given | None], ...],
         expect: Expectation,
         row: int | None,
     ) -> Iterator[ConcreteCase]:
@@ -188,7 +219,7 @@ class _Suite:
         )
 
     def _apply(
-        self, facts: Facts, changes: Sequence[tuple[YamlPath, str, Plain | None]], path: YamlPath
+        self, facts: Facts, changes: Sequence[tuple[YamlPath, str, Given | None]], path: YamlPath
     ) -> bool:
         done = [self._attempt((*path, *place), facts.set, name, value) for place, name, value in changes]
         return all(done)  # every change is tried, so that every mistake is told
@@ -197,7 +228,7 @@ class _Suite:
         try:
             change(*values)  # type: ignore[operator]  # a setter of Facts
         except FactWrong as wrong:
-            self._problem(path, wrong.message, wrong.advice)
+            self._problem((*path, *wrong.at), wrong.message, wrong.advice)
             return False
         return True
 
@@ -224,15 +255,15 @@ class _Suite:
             self._problem(path, f"unknown {what} `{name}`", did_you_mean(name, known))  # type: ignore[arg-type]  # as above
 
 
-def _requested(entry: CaseEntry) -> list[tuple[YamlPath, str, Plain | None]]:
+def _requested(entry: CaseEntry) -> list[tuple[YamlPath, str, Given | None]]:
     """What a case says of the request and the customer, as changes."""
-    plain: dict[str, Plain | None] = {
+    plain: dict[str, Given | None] = {
         "channel": entry.channel,
         "placement": entry.placement,
         "language": entry.language,
         "limit": entry.limit,
     }
-    changes: list[tuple[YamlPath, str, Plain | None]] = [
+    changes: list[tuple[YamlPath, str, Given | None]] = [
         ((name,), name, value) for name, value in plain.items() if value is not None
     ]
     if entry.now is not None:
@@ -266,7 +297,11 @@ def _named_codes(expect: Expectation) -> Iterator[tuple[YamlPath, str]]:
         yield from ((("no_action", i), code) for i, code in enumerate(expect.no_action))
 
 
-def _word(value: Plain | None) -> str:
+def _word(value: Given | None) -> str:
     if value is None:
         return "none"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(_word(element) for element in value)}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_word(held)}" for key, held in value.items()) + "}"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -5,14 +5,35 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from engine.domain import Stage
 from engine.ruleset.documents import Code, Document, Id, Instant, Milliseconds, Name, Share, Strict, Text
 from feature_store.state import ConsentState, OutcomeType
 
-Plain = bool | int | float | str
+
+def _one_value(written: object) -> object:
+    """Refuses in one sentence what the types below would refuse in one each."""
+    if isinstance(written, (list, dict)):
+        raise ValueError(f"must be one value, not {'a list' if isinstance(written, list) else 'a map'}")
+    return written
+
+
+def _one_value_or_several(written: object) -> object:
+    held = written.values() if isinstance(written, dict) else written if isinstance(written, list) else ()
+    if any(value is None or isinstance(value, (list, dict)) for value in held):
+        raise ValueError("a list or map must hold texts, numbers or truths")
+    return written
+
+
+Plain = Annotated[bool | int | float | str, BeforeValidator(_one_value)]
 """A value as it stands in YAML; instants are text."""
+
+Given = Annotated[
+    bool | int | float | str | tuple[bool | int | float | str, ...] | dict[str, bool | int | float | str],
+    BeforeValidator(_one_value_or_several),
+]
+"""A value, or for the context a list or map of values."""
 
 Said = Literal[ConsentState.GRANTED, ConsentState.DENIED, ConsentState.WITHDRAWN, ConsentState.OBJECTED]
 
@@ -79,7 +100,7 @@ class Expectation(Strict):
 class RowEntry(Strict):
     """One line of a table of cases: what it changes, and what it expects beyond the case."""
 
-    set: dict[str, Plain | None]
+    set: dict[str, Given | None]
     expect: Expectation = Expectation()
 
 
@@ -92,11 +113,11 @@ class CaseEntry(Strict):
     placement: Id | None = None
     language: str | None = None
     limit: Annotated[int, Field(strict=True, ge=1, le=100)] | None = None
-    context: dict[Name, Plain] = Field(default_factory=dict)
+    context: dict[Name, Given] = Field(default_factory=dict)
     filter: FilterFixture = FilterFixture()
     now: Instant | None = None
-    set: dict[str, Plain | None] = Field(default_factory=dict)
-    matrix: dict[str, tuple[Plain | None, ...]] = Field(default_factory=dict)
+    set: dict[str, Given | None] = Field(default_factory=dict)
+    matrix: dict[str, tuple[Given | None, ...]] = Field(default_factory=dict)
     rows: tuple[RowEntry, ...] = ()
     expect: Expectation = Expectation()
 

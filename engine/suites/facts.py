@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from engine.core.rulebook import ContextField, InputType, Rulebook
-from engine.domain import Action, ActionFilter, ContextScalar, DecisionRequest
+from engine.core.rulebook import Rulebook
+from engine.domain import Action, ActionFilter, ContextValue, DecisionRequest
 from engine.ruleset.diagnostics import did_you_mean
-from engine.ruleset.documents import Instant
-from engine.suites.documents import FilterFixture, Plain, Said
+from engine.suites.context import context_value, instant_value, shown
+from engine.suites.documents import FilterFixture, Given, Said
+from engine.suites.wrong import FactWrong
 from feature_store.errors import SchemaError
 from feature_store.schema import FeatureSchema
 from feature_store.state import (
@@ -30,16 +30,6 @@ from feature_store.state import (
 MINUTE_MS = 60_000
 DAY_MS = 86_400_000
 _SAID: TypeAdapter[ConsentState] = TypeAdapter(Said)
-_INSTANT: TypeAdapter[int] = TypeAdapter(Instant)
-
-
-class FactWrong(Exception):
-    """A fact does not fit the rule set; `advice` says what to do."""
-
-    def __init__(self, message: str, advice: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.advice = advice
 
 
 @dataclass(slots=True)
@@ -59,7 +49,7 @@ class Facts:
     consents: dict[tuple[str, str], ConsentState] = field(default_factory=dict)
     signals: dict[str, bool] = field(default_factory=dict)
     contacts: list[tuple[Action, str, OutcomeType, int]] = field(default_factory=list)
-    context: dict[str, ContextScalar] = field(default_factory=dict)
+    context: dict[str, ContextValue] = field(default_factory=dict)
     churn: float | None = None
     propensity: dict[str, float] = field(default_factory=dict)
     ages: dict[str, int] = field(default_factory=dict)
@@ -71,16 +61,18 @@ class Facts:
             setattr(other, name, copy.copy(getattr(self, name)))
         return other
 
-    def set(self, path: str, value: Plain | None) -> None:
+    def set(self, path: str, value: Given | None) -> None:
         """Sets one fact by its dotted name, such as features.contract or scores.churn."""
         root, _, name = path.partition(".")
+        if isinstance(value, (list, tuple, dict)) and root != "context":
+            raise FactWrong(f"`{path}` takes one value, not {shown(value)}", "a list or map is for context")
         match root:
             case "features":
                 self.set_feature(name, value)
             case "context":
                 self.set_context(name, value)
             case "signals":
-                self.set_signal(name, value is True)
+                self.set_signal(name, _truth(name, value))
             case "consents":
                 self.set_consent(name, value)
             case "scores":
@@ -90,7 +82,7 @@ class Facts:
             case _:
                 raise FactWrong(f"unknown fact `{path}`", did_you_mean(root, _ROOTS))
 
-    def set_request(self, name: str, value: Plain | None) -> None:
+    def set_request(self, name: str, value: Given | None) -> None:
         """Sets a fact of the request, or the instant of the decision."""
         words = self.rulebook.vocabulary
         match name:
@@ -103,7 +95,7 @@ class Facts:
             case "limit" if isinstance(value, int) and 1 <= value <= 100:
                 self.limit = value
             case "now":
-                self.now_ms = _instant(value)
+                self.now_ms = instant_value(value)
             case _:
                 raise FactWrong(f"unknown or wrong fact `{name}`", did_you_mean(name, _ROOTS))
 
@@ -123,7 +115,7 @@ class Facts:
         ]
         self.context.pop(name, None)
         if value is not None:
-            self.context[name] = _context_value(declared, value)
+            self.context[name] = context_value(declared, value)
 
     def set_signal(self, name: str, value: bool) -> None:
         """Sets whether a signal holds now."""
@@ -248,23 +240,8 @@ def _known(name: object, known: Any, what: str) -> str:  # noqa: ANN401  # any c
     return str(name)
 
 
-def _instant(value: object) -> int:
-    try:
-        return _INSTANT.validate_python(value)
-    except ValidationError as error:
-        raise FactWrong(error.errors()[0]["msg"]) from None
-
-
-def _context_value(declared: ContextField, value: object) -> ContextScalar:
-    if declared.type is InputType.TIMESTAMP:
-        return _instant(value)
-    if declared.type is InputType.DOUBLE and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    types: Mapping[InputType, type] = {
-        InputType.BOOL: bool, InputType.INT: int, InputType.DOUBLE: float, InputType.STRING: str,
-    }  # fmt: skip
-    if type(value) is not types[declared.type]:
-        raise FactWrong(f"`{value}` is not of type {declared.type.value}")
-    if declared.values and value not in declared.values:
-        raise FactWrong(f"`{declared.name}` is never `{value}`", did_you_mean(str(value), declared.values))
-    return value  # type: ignore[return-value]  # one of the four types
+def _truth(name: str, value: object) -> bool:
+    """Whether a signal holds; None is no."""
+    if value is not None and not isinstance(value, bool):
+        raise FactWrong(f"`{value}` is not whether the signal `{name}` holds", "write true or false")
+    return value is True

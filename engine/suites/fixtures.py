@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.suites.documents import CustomerFixture
-from engine.suites.facts import Facts, FactWrong
+from engine.suites.facts import Facts
+from engine.suites.wrong import FactWrong
 from feature_store.state import ANY_CHANNEL
 
 

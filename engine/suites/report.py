@@ -86,13 +86,12 @@ def _result_object(result: Result) -> dict[str, Any]:
 
 
 def trace_object(trace: Trace) -> dict[str, Any]:
-    """A trace as plain values."""
-    return {
-        "text": trace.text,
-        "offset": trace.offset,
-        "value": shown(trace),
-        "parts": [trace_object(part) for part in trace.parts],
-    }
+    """A trace as plain values; with a place where a part is not in the rule's own condition."""
+    place = trace.position
+    told: dict[str, Any] = {"text": trace.text, "offset": trace.offset, "value": shown(trace)}
+    if place is not None:
+        told |= {"file": place.file, "line": place.line, "column": place.column}
+    return {**told, "parts": [trace_object(part) for part in trace.parts]}
 
 
 def coverage_object(coverage: Coverage) -> dict[str, Any]:

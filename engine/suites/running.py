@@ -83,9 +83,7 @@ class SuiteRun:
                 for asked in _telling(list(recorded.of_action(action)), difference.codes):
                     shown[asked.rule.id, action] = asked
         for (rule_id, action), asked in list(shown.items())[:MAX_TRACED]:
-            trace = self._tracer.trace(
-                asked.rule.condition, recorded.situation(asked), file=asked.rule.position.file
-            )
+            trace = self._tracer.trace_rule(asked.rule, recorded.situation(asked))
             position = self._places.of(rule_id) or asked.rule.position
             yield RuleTrace(rule_id, action, asked.rule.effect, position, trace)
 

@@ -9,6 +9,7 @@ A comment before a fenced block says what the block is:
     conditions            each line is a condition that rules may have
     mistakes: PATH        a new file, there for the next command only
     change: PATH: A -> B  an edit, there for the next command only
+    histories: SIGNAL     each line is a history of events, and whether the signal stands after it
     prints                commands, and what the last one prints; `...` leaves lines or a part of a line out
     prints: numbers may differ    the same, whatever the numbers: they come from the demo company
 """
@@ -30,6 +31,10 @@ from engine.cli.app import app
 from engine.ruleset.build import check
 from engine.ruleset.sources import RuleSources
 from engine.settings import Settings
+from engine.signals.compile import signal_patterns
+from engine.signals.evaluator import SignalEvaluator
+from engine.signals.patterns import Event
+from engine.signals.reference import evaluate
 from feature_store.schema import load_schema
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -38,6 +43,9 @@ _BLOCK = re.compile(r"((?:^<!-- [^\n]* -->\n)*)^```(\w+)\n(.*?)^```", re.MULTILI
 _MARKER = re.compile(r"<!-- (\w+)(?:: )?(.*?) -->")
 _DECISION = re.compile(r"\b01[0-9A-Z]{24}\b")
 _NUMBER = re.compile(r"\b[0-9a-f]{12}\b|[+-]?\d(?:[\d,.]*\d)?")
+_STORY = re.compile(r"(?P<events>.+? ago) {2,}(?P<stands>stands|does not stand)(?:: [^\n]+)?")
+DAY_MS = 86_400_000
+NOW_MS = 1_800_000_000_000
 _UNTESTED = ["publish", "activate", "rollback"]  # run by the tests of versions.md
 _RULE = """
   - id: guide.condition-{number}
@@ -69,6 +77,33 @@ class Run:
     any_numbers: bool
 
 
+@dataclass(frozen=True)
+class Story:
+    """A line of the guide: what happened, and whether a signal stands then."""
+
+    signal: str
+    line: str
+    events: tuple[Event, ...]
+    stands: bool
+
+
+def _story(signal: str, line: str) -> Story:
+    """Reads `page_viewed path=/x 9d 2d ago, path=/y 1d ago, ordered 1d ago   stands: why`."""
+    told = _STORY.fullmatch(line)
+    assert told, line
+    events: list[Event] = []
+    kind = ""
+    for part in told["events"].split(", "):
+        words = part.removesuffix(" ago").split()
+        assert part.endswith(" ago"), line
+        if "=" not in words[0]:
+            kind = words.pop(0)
+        attributes = dict(word.split("=") for word in words if "=" in word)
+        ages = [int(word.removesuffix("d")) for word in words if "=" not in word]
+        events += [Event(f"e{len(events)}-{n}", kind, NOW_MS - n * DAY_MS, attributes) for n in ages]
+    return Story(signal, line, tuple(events), told["stands"] == "stands")
+
+
 def blocks() -> list[Block]:
     """All fenced blocks, in their order."""
     return [Block(tuple(_MARKER.findall(found[1])), found[2], found[3]) for found in _BLOCK.finditer(GUIDE)]
@@ -80,6 +115,7 @@ class Author:
     def __init__(self, work: Path) -> None:
         self.rules = work / "rules"
         self.runs: list[Run] = []
+        self.stories: list[Story] = []
         self._restore: dict[Path, str | None] = {}
         self._decision = ""
 
@@ -135,6 +171,10 @@ class Author:
     def conditions(self, argument: str, body: str) -> None:
         """Conditions have a test of their own."""
 
+    def histories(self, signal: str, body: str) -> None:
+        """Histories of events, and what the guide says of the signal after each."""
+        self.stories += [_story(signal, line) for line in body.splitlines()]
+
     def _run(self, command: str) -> str:
         words = shlex.split(_DECISION.sub(self._decision, command))
         assert words[0] == "arbiter"
@@ -185,6 +225,35 @@ def _fits(run: Run) -> bool:
     pattern = "".join("(?:.*\n)*?" if line == ".*\n" else line for line in lines)
     plain = "".join(line.rstrip() + "\n" for line in printed.strip("\n").splitlines())
     return re.fullmatch(pattern, plain) is not None
+
+
+def test_signals_of_the_guide_stand_when_it_says_so(author: Author) -> None:
+    """Each history of the guide, in the evaluator that serves and by the definition it is tested against."""
+    patterns = signal_patterns(RuleSources.from_directory(author.rules))
+    told = {story.line: story.stands for story in author.stories}
+
+    with SignalEvaluator(patterns) as evaluator:
+        asked = [(story.line, story.events) for story in author.stories]
+        found = evaluator.evaluate_many(asked, NOW_MS)
+    served = {
+        story.line: any(signal.name == story.signal and signal.value for signal in signals)
+        for story, signals in zip(author.stories, found, strict=True)
+    }
+    defined = {
+        story.line: any(s.name == story.signal and s.value for s in evaluate(patterns, story.events, NOW_MS))
+        for story in author.stories
+    }
+
+    assert set(told.values()) == {True, False}
+    assert served == told
+    assert defined == told
+
+
+def test_every_signal_of_the_guide_has_histories(author: Author) -> None:
+    """A signal that is shown and not played could say anything."""
+    shown = set(re.findall(r"^  - id: (\w+)\n(?:    [^\n]+\n)*?    pattern:", GUIDE, re.MULTILINE))
+
+    assert shown == {story.signal for story in author.stories} != set()
 
 
 def test_every_yaml_block_is_tested() -> None:

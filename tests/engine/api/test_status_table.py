@@ -22,6 +22,7 @@ from engine.api.client import connect
 from engine.api.gate import CallGate
 from engine.api.interceptors import ErrorsToStatus, note
 from engine.api.status import CODES, DOMAIN, grpc_code, status_of
+from engine.service.watching import UNWATCHED
 
 ALL_ERRORS = [
     kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.ArbiterError)
@@ -78,7 +79,7 @@ class _Broken(decision_service_pb2_grpc.DecisionServiceServicer):
 
 def test_bug_in_a_servicer_reaches_the_client_as_internal(capfd: pytest.CaptureFixture[str]) -> None:
     """The client learns that it was us, the log learns what it was."""
-    server = grpc.server(ThreadPoolExecutor(1), interceptors=[ErrorsToStatus(CallGate())])
+    server = grpc.server(ThreadPoolExecutor(1), interceptors=[ErrorsToStatus(CallGate(), UNWATCHED.called)])
     decision_service_pb2_grpc.add_DecisionServiceServicer_to_server(_Broken(), server)
     port = server.add_insecure_port("localhost:0")
     server.start()

@@ -81,3 +81,55 @@ def test_an_identity_needs_type_and_value(text: str) -> None:
     """Half an identity is none."""
     with pytest.raises(typer.BadParameter):
         values.identity(text)
+
+
+@pytest.mark.parametrize(
+    ("fact", "kind", "held"),
+    [
+        ('x=["home", "cancel"]', "string_list", ["home", "cancel"]),
+        ("x=[1, 2]", "int_list", [1, 2]),
+        ("x=[1, 2.5]", "double_list", [1.0, 2.5]),
+        ("x:list<double>=[1, 2]", "double_list", [1.0, 2.0]),
+        ("x=[]", "string_list", []),
+        ("x:list<int>=[]", "int_list", []),
+    ],
+)
+def test_a_list_is_typed_as_json_has_it(fact: str, kind: str, held: list[object]) -> None:
+    """By its elements, unless the fact says what it is."""
+    found = values.context([fact])["x"]
+
+    assert (found.WhichOneof("kind"), list(getattr(found, kind).values)) == (kind, held)
+
+
+def test_a_map_of_numbers_is_typed_as_json_has_it() -> None:
+    """Keys are texts."""
+    found = values.context(['x={"tv": 2, "internet": 0.5}'])["x"]
+
+    assert dict(found.double_map.values) == {"tv": 2.0, "internet": 0.5}
+
+
+@pytest.mark.parametrize("text", ["[home", "{internet", "[1, 2"])
+def test_what_only_begins_like_a_list_is_text(text: str) -> None:
+    """A bracket alone makes no list."""
+    assert values.context([f"x={text}"])["x"].string_value == text
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        'x=[1, "a"]',
+        "x=[[1]]",
+        "x=[true]",
+        "x=[null]",
+        'x={"a": "b"}',
+        "x:list<int>=[1.5]",
+        "x:list<string>=home",
+        'x:map<string,double>=["a"]',
+        "x:list<double>={}",
+        "x=[99999999999999999999]",
+    ],
+)
+def test_a_list_that_no_field_can_hold_is_refused(fact: str) -> None:
+    """Before anything is asked."""
+    with pytest.raises(typer.BadParameter, match="--context"):
+        values.context([fact])

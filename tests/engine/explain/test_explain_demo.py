@@ -339,3 +339,42 @@ def test_a_decision_that_cannot_be_made_again_is_said_to_be_so(tmp_path: Path):
     assert not response.reproduced
     assert response.explanations
     assert "this is what the rules say today" in _shown(response)
+
+
+def test_a_row_of_a_table_is_told_cell_by_cell(company: Company):
+    """Each cell with the file, line and column it stands at, and below it the value it saw."""
+    found = company.why(AT_RISK, "retention_price_lock")
+
+    row = next(rule for rule in found.rules if rule.rule_id.startswith("retention.price-lock-value."))
+    cells = list(row.parts.parts)
+    assert row.parts.text == f"row {row.line - 1}"
+    assert (row.parts.file, row.parts.line) == (row.file, row.line)
+    assert [cell.text.partition(":")[0] for cell in cells] == [
+        "features.monthly_charges",
+        "features.tenure_months",
+    ]
+    assert [[below.text for below in cell.parts] for cell in cells] == [
+        ["features.monthly_charges"],
+        ["features.tenure_months"],
+    ]
+    for cell in cells:
+        assert cell.file == "tables/price-lock-value.csv"
+        assert line_of(cell.file, cell.line)[cell.column - 1 :].startswith(cell.text.partition(": ")[2])
+
+
+def test_a_terminal_names_the_file_of_what_is_written_elsewhere():
+    """What a segment stands for has its own file; parts in the rule's file are told by line and column."""
+    below = messages.SubCondition(text="features.x > 1", value="true", file="people.yaml", line=8, column=11)
+    parts = messages.SubCondition(
+        text="segments.loyal", value="true", file="rules.yaml", line=3, column=11, parts=[below]
+    )
+    rule = messages.RuleTrace(
+        rule_id="a", effect="deny", file="rules.yaml", line=1, removes=True, parts=parts
+    )
+    explanation = messages.ActionExplanation(action_id="x", rules=[rule])
+
+    shown = _shown(messages.ExplainResponse(explanations=[explanation], reproduced=True))
+
+    lines = [line.strip() for line in shown.splitlines()]
+    assert "segments.loyal  => true  3:11" in lines
+    assert "features.x > 1  => true  people.yaml:8:11" in lines

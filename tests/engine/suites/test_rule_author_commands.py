@@ -181,6 +181,29 @@ def test_an_expression_is_shown_as_a_tree_of_values() -> None:
     ]
 
 
+def test_a_segment_is_shown_with_the_constants_of_its_own_file(rules: Path) -> None:
+    """Also where the file that is asked from has none of them, or another of that name."""
+    shutil.copy(RULES / "suites" / "service_test.yaml", rules / "suites")
+    (rules / "segments").mkdir(exist_ok=True)
+    (rules / "segments" / "long.yaml").write_text(
+        "apiVersion: arbiter/v1\nkind: SegmentPack\n"
+        "metadata: {name: long, owner: tests, description: Long with us}\nconstants: {YEARS: 2}\n"
+        "segments:\n  - id: long\n    description: Long with us\n"
+        "    when: features.tenure_months >= constants.YEARS * 12\n"
+    )
+    ask = ["repl", "--rules", str(rules), "--fixture", "--customer", "lea", "--eval", "segments.long"]
+
+    result = _arbiter(*ask)
+
+    assert result.stdout.splitlines() == [
+        "segments.long  =>  true",
+        "  features.tenure_months >= constants.YEARS * 12  =>  true  (segments/long.yaml:8:11)",
+        "    features.tenure_months  =>  30  (segments/long.yaml:8:11)",
+        "    constants.YEARS * 12  =>  24  (segments/long.yaml:8:37)",
+        "      constants.YEARS  =>  2  (segments/long.yaml:8:37)",
+    ]
+
+
 def test_a_wrong_expression_is_told_with_a_caret_and_ends_with_3() -> None:
     """As `rules check` would tell it."""
     result = _repl("--eval", "features.tenur > 3")
@@ -227,6 +250,32 @@ def test_a_conversation_answers_line_by_line() -> None:
     assert "did you mean `plan_check`?" in result.stdout
     assert "context.page = missing (absent)" in result.stdout
     assert "unknown command :what" in result.stdout
+
+
+def test_a_name_that_two_suites_give_a_customer_is_an_error_that_names_both(rules: Path) -> None:
+    """Neither is taken silently; --suite chooses, by name or by file."""
+    suites = rules / "suites"
+    shutil.copy(RULES / "suites" / "retention_test.yaml", suites / "retention_test.yaml")
+    text = (suites / "retention_test.yaml").read_text()
+    (suites / "other_test.yaml").write_text(text.replace("  name: retention\n", "  name: other\n"))
+    ask = ["repl", "--rules", str(rules), "--fixture", "--customer", "nora", "--eval", "features.contract"]
+
+    unclear = _arbiter(*ask)
+    by_name = _arbiter(*ask, "--suite", "retention")
+    by_file = _arbiter(*ask, "--suite", "suites/other_test.yaml")
+    nowhere = _arbiter(*ask, "--suite", "nothing")
+
+    assert unclear.exit_code == 3
+    assert "the suite `other` has a customer `nora`, and so has `retention`" in unclear.stderr
+    assert "choose it by --suite other" in unclear.stderr
+    assert "choose it by --suite retention" in unclear.stderr
+    assert (by_name.exit_code, by_name.stdout) == (by_file.exit_code, by_file.stdout) == (0, by_name.stdout)
+    assert "no suite 'nothing' has a customer 'nora'" in nowhere.stderr
+
+
+def test_a_suite_is_named_for_a_fixture_only() -> None:
+    """Customers of the store belong to no suite."""
+    assert _arbiter("repl", "--customer", "C0131", "--suite", "retention").exit_code == 2
 
 
 @pytest.mark.parametrize(

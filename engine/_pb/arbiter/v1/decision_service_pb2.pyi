@@ -1031,11 +1031,12 @@ class SubCondition(_message.Message):
     VALUE_FIELD_NUMBER: _builtins.int
     MISSING_FIELD_NUMBER: _builtins.int
     PARTS_FIELD_NUMBER: _builtins.int
+    FILE_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """The words of the part, CEL."""
+    """The words of the part: CEL; for a row of a decision table its number, for a cell its column and text."""
     line: _builtins.int
-    """Line it is written at, in the rule's file, from 1; 0 where the files are no longer held, and in rows
-    of decision tables, whose place is the rule's.
+    """Line it is written at, from 1; 0 where the files are no longer held, and in what a decision table says
+    of several rows together.
     """
     column: _builtins.int
     """Column it is written at, from 1; 0 where there is no line."""
@@ -1045,9 +1046,11 @@ class SubCondition(_message.Message):
     """Why it had no value: "absent", "stale", "withheld", "not scored", "not computable", or the inputs it
     lacks, by name.
     """
+    file: _builtins.str
+    """File it is written in, relative to the rules folder; empty where there is no line."""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___SubCondition]:
-        """Its own parts, in the order they are read."""
+        """Its own parts, in the order they are read; below a variable or segment, what it stands for."""
 
     def __init__(
         self,
@@ -1058,10 +1061,11 @@ class SubCondition(_message.Message):
         value: _builtins.str = ...,
         missing: _builtins.str = ...,
         parts: _abc.Iterable[Global___SubCondition] | None = ...,
+        file: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["column", b"column", "line", b"line", "missing", b"missing", "parts", b"parts", "text", b"text", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["column", b"column", "file", b"file", "line", b"line", "missing", b"missing", "parts", b"parts", "text", b"text", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

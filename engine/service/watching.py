@@ -1,0 +1,48 @@
+"""What a server tells of itself while it works, to whoever counts it; by default nobody does."""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+
+class Watch(Protocol):
+    """Told of every call, decision and reload, in the thread that makes it; must neither wait nor raise.
+
+    Nothing it is told is about a person, and every text is one of few: methods and status codes of the
+    contract, channels of the vocabulary, versions that served.
+    """
+
+    def called(self, method: str, code: str, seconds: float) -> None:
+        """A call was answered with a gRPC status code, after so long."""
+        ...
+
+    def decided(self, channel: str, outcome: str) -> None:
+        """A decision was logged: with an `action` or `no_action`."""
+        ...
+
+    def serving(self, rules: str) -> None:
+        """A version of the rules serves from now on."""
+        ...
+
+    def reloaded(self, *, well: bool) -> None:
+        """Rules and models were loaded anew, or refused."""
+        ...
+
+
+class Unwatched:
+    """Counts nothing."""
+
+    def called(self, method: str, code: str, seconds: float) -> None:
+        """As the port says."""
+
+    def decided(self, channel: str, outcome: str) -> None:
+        """As the port says."""
+
+    def serving(self, rules: str) -> None:
+        """As the port says."""
+
+    def reloaded(self, *, well: bool) -> None:
+        """As the port says."""
+
+
+UNWATCHED: Final = Unwatched()
