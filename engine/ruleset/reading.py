@@ -21,6 +21,8 @@ from engine.ruleset.filekinds import KINDS
 from engine.ruleset.yamltree import Path, YamlDocument, parse_yaml, plain_file
 
 CSV: Final = ".csv"
+_APART: Final = {"PolicyPack": "rules", "ContactPack": "policies"}
+"""Lists whose items nothing else in a rule set names: a wrong one is left out, and the others are checked."""
 D = TypeVar("D", bound=Document)
 D_co = TypeVar("D_co", bound=Document, covariant=True)
 
@@ -53,10 +55,9 @@ class Reading:
     def untyped_texts(self, kind: str, items: str, field: str) -> Iterator[tuple[YamlDocument, Path, str]]:
         """The text of a field in each item of a list, in files of a kind that could not be typed."""
         for yaml in self.untyped:
-            listed = yaml.data.get(items) if isinstance(yaml.data, dict) else None
-            if _kind_of(yaml) != kind or not isinstance(listed, list):
+            if _kind_of(yaml) != kind:
                 continue
-            for i, item in enumerate(listed):
+            for i, item in enumerate(yaml.items(items)):
                 text = item.get(field) if isinstance(item, dict) else None
                 if isinstance(text, str):
                     yield yaml, (items, i, field), text
@@ -66,7 +67,16 @@ class Reading:
         return tuple(typing.cast("Located[D]", d) for d in self.documents if isinstance(d.document, kind))
 
 
-_Read = tuple[YamlDocument, Document | None, list[Diagnostic]]
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """One file: what could be typed, and where it stands; what could not; and why."""
+
+    typed: YamlDocument
+    document: Document | None = None
+    untyped: YamlDocument | None = None
+    problems: tuple[Diagnostic, ...] = ()
+
+
 _READ: ContextVar[dict[tuple[str, str], _Read] | None] = ContextVar("files_read", default=None)
 
 
@@ -89,12 +99,12 @@ def read_documents(sources: Mapping[str, str], *, kinds: Mapping[str, type[Docum
     for file, text in sources.items():
         if file in csv:
             continue
-        yaml, document, found = _read(file, text, kinds)
-        problems += found
-        if document is not None:
-            documents.append(Located(document, yaml))
-        else:
-            untyped.append(yaml)
+        read = _read(file, text, kinds)
+        problems += read.problems
+        if read.document is not None:
+            documents.append(Located(read.document, read.typed))
+        if read.untyped is not None:
+            untyped.append(read.untyped)
     return Reading(tuple(documents), tuple(problems), tuple(untyped), csv)
 
 
@@ -103,8 +113,7 @@ def _read(file: str, text: str, kinds: Mapping[str, type[Document]]) -> _Read:
     known = _READ.get() if kinds is KINDS else None
     if known is not None and (file, text) in known:
         return known[file, text]
-    yaml = parse_yaml(file, text)
-    read = (yaml, *_typed(yaml, kinds))
+    read = _typed(parse_yaml(file, text), kinds)
     if known is not None:
         known[file, text] = read
     return read
@@ -115,23 +124,48 @@ def _kind_of(yaml: YamlDocument) -> str:
     return kind if isinstance(kind, str) and kind in KINDS else ""
 
 
-def _typed(
-    yaml: YamlDocument, kinds: Mapping[str, type[Document]]
-) -> tuple[Document | None, list[Diagnostic]]:
+def _typed(yaml: YamlDocument, kinds: Mapping[str, type[Document]]) -> _Read:
     if yaml.problems:
-        return None, yaml.problems
+        return _Read(yaml, untyped=yaml, problems=tuple(yaml.problems))
     if not isinstance(yaml.data, dict):
         advice = f"begin with `apiVersion: {API_VERSION}`, `kind:` and `metadata:`"
-        return None, [yaml.at(1, 1, codes.WRONG_VALUE, "not a document", advice)]
+        problem = yaml.at(1, 1, codes.WRONG_VALUE, "not a document", advice)
+        return _Read(yaml, untyped=yaml, problems=(problem,))
     kind = yaml.data.get("kind")
     model = kinds.get(kind) if isinstance(kind, str) else None
     if model is None:
         message = f"unknown kind `{kind}`" if "kind" in yaml.data else "`kind` is missing"
-        return None, [yaml.problem(("kind",), codes.UNKNOWN_KIND, message, did_you_mean(str(kind), kinds))]
+        problem = yaml.problem(("kind",), codes.UNKNOWN_KIND, message, did_you_mean(str(kind), kinds))
+        return _Read(yaml, untyped=yaml, problems=(problem,))
     try:
-        return model.model_validate(yaml.data), []
+        return _Read(yaml, model.model_validate(yaml.data))
     except ValidationError as error:
-        return None, list(_diagnostics(yaml, model, error))
+        problems = tuple(_diagnostics(yaml, model, error))
+        return _partly(yaml, model, _wrong_items(yaml, error), problems)
+
+
+def _wrong_items(yaml: YamlDocument, error: ValidationError) -> frozenset[int] | None:
+    """The items that hold all that is wrong with a file, by their place in its list; None where more is."""
+    places = [detail["loc"][:2] for detail in error.errors(include_url=False)]
+    field = _APART.get(_kind_of(yaml))
+    wrong = frozenset(place[1] for place in places if len(place) == 2 and isinstance(place[1], int))
+    return wrong if all(len(place) == 2 and place[0] == field for place in places) else None
+
+
+def _partly(
+    yaml: YamlDocument, model: type[Document], wrong: frozenset[int] | None, problems: tuple[Diagnostic, ...]
+) -> _Read:
+    """A file without its wrong items, where those are all that is wrong."""
+    if wrong is None:
+        return _Read(yaml, untyped=yaml, problems=problems)
+    field = _APART[_kind_of(yaml)]
+    right = [place for place in range(len(yaml.items(field))) if place not in wrong]
+    rest = yaml.with_items(field, right)
+    try:
+        document = model.model_validate(rest.data)
+    except ValidationError:  # such as a list that must not be empty
+        return _Read(yaml, untyped=yaml, problems=problems)
+    return _Read(rest, document, yaml.with_items(field, sorted(wrong)), problems)
 
 
 def _diagnostics(yaml: YamlDocument, model: type[Document], error: ValidationError) -> Iterable[Diagnostic]:

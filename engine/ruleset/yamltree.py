@@ -9,9 +9,9 @@ and at the exact place what is wrong, and reads the few texts that only YAML 1.2
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeVar
 
 import yaml
 from ruamel.yaml import YAML, events
@@ -21,6 +21,7 @@ from ruamel.yaml.reader import ReaderError
 from engine.ruleset import diagnostics as codes
 from engine.ruleset.diagnostics import Diagnostic
 
+T = TypeVar("T")
 Path = tuple[str | int, ...]
 Place = tuple[int, int]
 """Line and column, both from 0."""
@@ -79,6 +80,34 @@ class YamlDocument:
                 return found[0] + 1, found[1] + 1
             path, key = path[:-1], bool(self.keys.get(path[:-1]))
         return 1, 1
+
+    def items(self, name: str) -> list[Value]:
+        """The items of one of its lists; none where it is no list."""
+        listed = self.data.get(name) if isinstance(self.data, dict) else None
+        return listed if isinstance(listed, list) else []
+
+    def with_items(self, name: str, kept: Sequence[int]) -> YamlDocument:
+        """The document with some items of one of its lists only; places are those of the file."""
+        assert isinstance(self.data, dict)
+        listed = self.items(name)
+        place_of = {old: new for new, old in enumerate(kept)}
+
+        def moved(held: Mapping[Path, T]) -> dict[Path, T]:
+            found = {}
+            for path, value in held.items():
+                if len(path) < 2 or path[0] != name:
+                    found[path] = value
+                elif path[1] in place_of:
+                    found[(name, place_of[path[1]], *path[2:])] = value
+            return found
+
+        return replace(
+            self,
+            data=self.data | {name: [listed[old] for old in kept]},
+            keys=moved(self.keys),
+            values=moved(self.values),
+            scalars=moved(self.scalars),
+        )
 
     def problem(
         self, path: Path, code: str, message: str, advice: str = "", *, key: bool = False
