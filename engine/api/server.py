@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -56,7 +58,7 @@ class ApiServer:
         called: Called,
     ) -> None:
         """Binds the address; `port` then tells which. Raises SetupInvalid where it cannot."""
-        self._health = health.HealthServicer()
+        self._health = _Health()
         self._gate = CallGate()
         self._server = grpc.server(
             ThreadPoolExecutor(max_workers=threads, thread_name_prefix="call"),
@@ -87,6 +89,20 @@ class ApiServer:
         self._health.enter_graceful_shutdown()
         self._gate.close(grace_seconds)
         self._server.stop(grace_seconds).wait()
+
+
+class _Health(health.HealthServicer):
+    """The library's, without its deadlock.
+
+    It sends to watchers with its lock held, and waits for gRPC's one thread to say that each was sent. When a
+    watcher goes away, that thread calls what waits for the lock: so here another thread waits.
+    """
+
+    def _on_close_callback(
+        self, send_response_callback: Callable[[object], None], service: str
+    ) -> Callable[[], None]:
+        forget: Callable[[], None] = super()._on_close_callback(send_response_callback, service)
+        return lambda: threading.Thread(target=forget, name="health", daemon=True).start()
 
 
 def _bind(server: grpc.Server, address: str) -> int:
