@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -14,9 +16,12 @@ from engine._pb.arbiter.v1 import (
     consent_service_pb2_grpc,
     decision_service_pb2,
     decision_service_pb2_grpc,
+    event_service_pb2,
+    event_service_pb2_grpc,
     outcome_service_pb2,
     outcome_service_pb2_grpc,
 )
+from engine.api.event_servicer import EventServicer
 from engine.api.gate import CallGate
 from engine.api.interceptors import Called, ErrorsToStatus
 from engine.api.servicers import ConsentServicer, DecisionServicer, OutcomeServicer
@@ -28,6 +33,7 @@ _SERVICES = tuple(
         (decision_service_pb2.DESCRIPTOR, "DecisionService"),
         (outcome_service_pb2.DESCRIPTOR, "OutcomeService"),
         (consent_service_pb2.DESCRIPTOR, "ConsentService"),
+        (event_service_pb2.DESCRIPTOR, "EventService"),
     )
 )
 
@@ -39,6 +45,7 @@ class Servicers:
     decision: DecisionServicer
     outcome: OutcomeServicer
     consent: ConsentServicer
+    event: EventServicer
 
 
 class ApiServer:
@@ -56,7 +63,7 @@ class ApiServer:
         called: Called,
     ) -> None:
         """Binds the address; `port` then tells which. Raises SetupInvalid where it cannot."""
-        self._health = health.HealthServicer()
+        self._health = _Health()
         self._gate = CallGate()
         self._server = grpc.server(
             ThreadPoolExecutor(max_workers=threads, thread_name_prefix="call"),
@@ -70,6 +77,7 @@ class ApiServer:
         decision_service_pb2_grpc.add_DecisionServiceServicer_to_server(servicers.decision, self._server)
         outcome_service_pb2_grpc.add_OutcomeServiceServicer_to_server(servicers.outcome, self._server)
         consent_service_pb2_grpc.add_ConsentServiceServicer_to_server(servicers.consent, self._server)
+        event_service_pb2_grpc.add_EventServiceServicer_to_server(servicers.event, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if with_reflection:
             names = (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -87,6 +95,20 @@ class ApiServer:
         self._health.enter_graceful_shutdown()
         self._gate.close(grace_seconds)
         self._server.stop(grace_seconds).wait()
+
+
+class _Health(health.HealthServicer):
+    """The library's, without its deadlock.
+
+    It sends to watchers with its lock held, and waits for gRPC's one thread to say that each was sent. When a
+    watcher goes away, that thread calls what waits for the lock: so here another thread waits.
+    """
+
+    def _on_close_callback(
+        self, send_response_callback: Callable[[object], None], service: str
+    ) -> Callable[[], None]:
+        forget: Callable[[], None] = super()._on_close_callback(send_response_callback, service)
+        return lambda: threading.Thread(target=forget, name="health", daemon=True).start()
 
 
 def _bind(server: grpc.Server, address: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import grpc
@@ -70,6 +71,25 @@ def test_watching_the_health_takes_no_thread_from_decisions(server: ApiServer) -
             watch.cancel()
 
     assert statuses == [SERVING] * 8
+    assert decided.decision_id
+
+
+def test_watchers_that_go_away_do_not_stop_the_server(server: ApiServer) -> None:
+    """Others come meanwhile, and the status changes; every call is answered, and the drain ends."""
+    address = f"localhost:{server.port}"
+
+    def come_and_go(_: int) -> None:
+        with grpc.insecure_channel(address) as channel:
+            for _ in range(60):
+                watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=30)
+                assert next(watch).status == SERVING
+                watch.cancel()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(come_and_go, range(4)))
+    with connect(address) as arbiter:
+        decided = arbiter.decide(scene(LOYAL))
+
     assert decided.decision_id
 
 
