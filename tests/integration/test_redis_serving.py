@@ -34,6 +34,7 @@ from engine.demo.cast import CAST
 from engine.demo.company import load_company
 from engine.errors import SetupInvalid
 from engine.service.decisions import Decisions
+from feature_store.embedded import open_embedded
 from feature_store.redis.store import open_redis
 from feature_store.state import ContactEvent, CustomerChange, CustomerRecord, OutcomeType
 from feature_store.store import OnlineStore
@@ -65,11 +66,12 @@ def copy_customers(source: OnlineStore, target: OnlineStore, names: Sequence[str
 
 
 def test_decisions_are_the_same_bytes_on_both_stores(
-    application: Application, redis_server: RedisServer, tmp_path: Path
+    application: Application, redis_server: RedisServer, data_dir: Path, tmp_path: Path
 ) -> None:
     """For everybody, before and after a contact: what a store is changes nothing of what is decided."""
+    embedded_store = open_embedded(data_dir / "store")
     redis_store = open_redis(redis_server.url_of("server"), timeout_ms=PATIENT_MS)
-    copy_customers(application.store, redis_store, PEOPLE)
+    copy_customers(embedded_store, redis_store, PEOPLE)
     now_ms = time.time_ns() // 1_000_000
     seen = []
     with ExitStack() as stack:
@@ -81,13 +83,13 @@ def test_decisions_are_the_same_bytes_on_both_stores(
                 clock=lambda: now_ms,
                 request_id_ttl_ms=60_000,
             )
-            for name, store in (("embedded", application.store), ("redis", redis_store))
+            for name, store in (("embedded", embedded_store), ("redis", redis_store))
         ]
         for name in PEOPLE:
             for cast_id in (name,) if name in CAST else (AT_RISK, LOYAL):
                 decided = [maker.decide(query(cast_id, name)).record.decision for maker in makers]
                 seen.append(tuple(map(decision_bytes, decided)))
-                for store in (application.store, redis_store):
+                for store in (embedded_store, redis_store):
                     for action in decided[0].actions:
                         event = ContactEvent(
                             now_ms, action.action_id, "", "web", "marketing", OutcomeType.SHOWN
@@ -97,6 +99,7 @@ def test_decisions_are_the_same_bytes_on_both_stores(
                 seen.append(tuple(map(decision_bytes, again)))
 
     redis_store.close()
+    embedded_store.close()
     assert all(embedded == redis for embedded, redis in seen)
     assert len({embedded for embedded, _ in seen}) > len(PEOPLE)
 
