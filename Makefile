@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 RUN_DEPS := $(VENV)/.run
 DEV_DEPS := $(VENV)/.dev
 
-.PHONY: demo serve test lint format types imports suite alone test-slow latency bench train proto lock clean
+.PHONY: demo serve test lint format types imports suite alone test-slow kills consent-million latency bench train proto lock clean
 
 demo: $(RUN_DEPS)
 	$(BIN)/arbiter demo
@@ -42,6 +42,14 @@ alone: $(DEV_DEPS)
 
 test-slow: $(DEV_DEPS)
 	$(BIN)/python -m pytest -m slow
+
+# A million changes of consent and decisions on several processes; TMPDIR=/dev/shm spares the disk its fsyncs.
+consent-million: $(DEV_DEPS)
+	$(BIN)/python -m pytest -s -m slow tests/integration/test_consent_obedience.py
+
+# A hundred kills of ingest processes, compared with an exact reference; about ten minutes.
+kills: $(DEV_DEPS)
+	$(BIN)/python -m pytest -m slow tests/engine/events/test_events_survive_kills.py
 
 latency: $(RUN_DEPS)
 	$(BIN)/python -m loadtest latency

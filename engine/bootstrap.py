@@ -14,6 +14,7 @@ import structlog
 
 from engine.core.change import NumberRange
 from engine.core.snapshot import Snapshot, assemble
+from engine.decisionlog.checkpointer import Checkpointer
 from engine.decisionlog.errors import LogError
 from engine.decisionlog.flusher import Flusher
 from engine.decisionlog.ledger import ConsentLedger, consent_ledger, outcome_log, shadow_log
@@ -21,6 +22,20 @@ from engine.decisionlog.log import DecisionLog
 from engine.decisionlog.record import DecisionRecord
 from engine.domain import Action, Versions
 from engine.errors import SetupInvalid
+from engine.events.applying import EventRules
+from engine.events.compile import event_types
+from engine.events.deadletters import DiskDeadLetters
+from engine.events.evaluating import SignalRunner
+from engine.logfiles import (
+    CONSENTS,
+    DEAD_LETTERS,
+    DECISIONS,
+    ERASED,
+    OUTCOMES,
+    SHADOW,
+    checkpoints_of,
+    log_directory,
+)
 from engine.models.errors import ModelRefused
 from engine.models.ranges import number_ranges
 from engine.models.scorer import OnnxScorer, build_scorer
@@ -32,16 +47,24 @@ from engine.ruleset.diagnostics import RuleSetInvalid
 from engine.ruleset.versions import RuleVersions, VersionError
 from engine.service.consents import Consents
 from engine.service.decisions import Decisions
+from engine.service.erased import ErasedCustomers
+from engine.service.events import Events, LiveEventRules
 from engine.service.explanations import Explanations
 from engine.service.following import RulesFollower
+from engine.service.intake import Intake
 from engine.service.live import LiveSnapshot
 from engine.service.outcomes import Outcomes
+from engine.service.privacy_signals import LastingObjections
+from engine.service.refreshing import Refresher
 from engine.service.shadowing import Shadow
 from engine.service.watching import UNWATCHED, Watch
 from engine.settings import Settings
-from feature_store.embedded import EmbeddedStore, open_embedded
+from engine.signals.compile import signal_patterns
+from engine.stores import open_store
 from feature_store.errors import StoreError
+from feature_store.identities import IdentityForms
 from feature_store.schema import FeatureSchema, SchemaError, parse_schema
+from feature_store.store import OnlineStore
 from model_registry.errors import RegistryError
 
 if TYPE_CHECKING:
@@ -59,7 +82,7 @@ class Application:
 
     settings: Settings
     live: LiveSnapshot
-    store: EmbeddedStore
+    store: OnlineStore
     log: DecisionLog
     ledger: ConsentLedger
     decisions: Decisions
@@ -67,6 +90,9 @@ class Application:
     consents: Consents
     explanations: Explanations
     shadow: Shadow
+    events: Events
+    intake: Intake
+    letters: DiskDeadLetters
     watch: Watch
 
 
@@ -206,20 +232,48 @@ def open_application(settings: Settings, *, watch: Watch = UNWATCHED) -> Iterato
     with ExitStack() as stack:
         live = LiveSnapshot(partial(load_snapshot, settings), watch=watch)
         try:
-            store = open_embedded(settings.data_dir / "store")
+            store = open_store(settings)
             stack.callback(store.close)
+            keep_schema(settings, store, live.current)
             log = stack.enter_context(
-                DecisionLog(settings.data_dir / "decisions", fsync_interval_ms=settings.fsync_interval_ms)
+                DecisionLog(
+                    log_directory(settings, DECISIONS),
+                    fsync_interval_ms=settings.fsync_interval_ms,
+                    checkpoints=checkpoints_of(settings, DECISIONS),
+                )
             )
-            ledger = stack.enter_context(consent_ledger(settings.data_dir / "consents"))
+            ledger = stack.enter_context(
+                consent_ledger(
+                    log_directory(settings, CONSENTS), checkpoints=checkpoints_of(settings, CONSENTS)
+                )
+            )
             outcomes = stack.enter_context(
-                outcome_log(settings.data_dir / "outcomes", fsync_interval_ms=settings.fsync_interval_ms)
+                outcome_log(
+                    log_directory(settings, OUTCOMES),
+                    fsync_interval_ms=settings.fsync_interval_ms,
+                    checkpoints=checkpoints_of(settings, OUTCOMES),
+                )
             )
         except (StoreError, LogError) as error:
             raise SetupInvalid(str(error)) from error
         if settings.fsync_interval_ms:
             stack.enter_context(Flusher([log, outcomes], interval_ms=settings.fsync_interval_ms))
-        shadow = Shadow(shadow_log(settings.data_dir / "shadow"))
+        stack.enter_context(Checkpointer([log, ledger, outcomes], interval_s=settings.checkpoint_interval_s))
+        letters = stack.enter_context(DiskDeadLetters(settings.data_dir / DEAD_LETTERS))
+        consents = Consents(live=live, store=store, ledger=ledger, clock=wall_clock_ms)
+        reports = Outcomes(live=live, store=store, decisions=log, log=outcomes, clock=wall_clock_ms)
+        events = Events(
+            live=live,
+            store=store,
+            consents=consents,
+            outcomes=reports,
+            rules_of=LiveEventRules(partial(_kept_event_rules, settings, store)),
+            signals=stack.enter_context(SignalRunner()),
+            clock=wall_clock_ms,
+            erased=ErasedCustomers(settings.data_dir / ERASED),
+        )
+        shadow = Shadow(shadow_log(log_directory(settings, SHADOW)))
+        objections = LastingObjections(live=live, record=consents.record)
         yield Application(
             settings=settings,
             live=live,
@@ -232,10 +286,10 @@ def open_application(settings: Settings, *, watch: Watch = UNWATCHED) -> Iterato
                 log=log,
                 clock=wall_clock_ms,
                 request_id_ttl_ms=settings.request_id_ttl_s * 1000,
-                decided=_tell_of_decisions(shadow, watch),
+                decided=_all_told(watch, shadow, objections),
             ),
-            outcomes=Outcomes(live=live, store=store, decisions=log, log=outcomes, clock=wall_clock_ms),
-            consents=Consents(live=live, store=store, ledger=ledger, clock=wall_clock_ms),
+            outcomes=reports,
+            consents=consents,
             explanations=Explanations(
                 live=live,
                 log=log,
@@ -245,13 +299,54 @@ def open_application(settings: Settings, *, watch: Watch = UNWATCHED) -> Iterato
             ),
             shadow=shadow,
             watch=watch,
+            events=events,
+            intake=Intake(events=events, letters=letters, clock=wall_clock_ms),
+            letters=letters,
         )
 
 
-def _tell_of_decisions(shadow: Shadow, watch: Watch) -> Callable[[DecisionRecord], None]:
+def keep_schema(settings: Settings, store: OnlineStore, snapshot: Snapshot) -> None:
+    """Keeps a snapshot's feature schema in the store, where other versions find it to read its values.
+
+    A store that cannot be written to now is no obstacle: loaders keep a schema before they use it.
+    """
+    versions = snapshot.versions
+    archived = _archive(settings).find(rules=versions.rules, feature_schema=versions.feature_schema)
+    if archived is None:
+        return
+    try:
+        store.put_schema(snapshot.schema.digest, archived.feature_schema)
+    except StoreError as error:
+        _log.warning("schema.not_kept", schema=snapshot.schema.digest, cause=str(error))
+
+
+def event_rules(settings: Settings, snapshot: Snapshot) -> EventRules:
+    """What events are judged and applied by under a snapshot. Raises SetupInvalid where it is not held."""
+    rules = snapshot.versions.rules
+    sources = _archive(settings).sources(rules)
+    if sources is None:
+        raise SetupInvalid(f"{settings.data_dir / 'rulesets'}: does not hold rule set {rules}")
+    return EventRules.of(snapshot.rulebook, event_types(sources), signal_patterns(sources), snapshot.schema)
+
+
+def _kept_event_rules(settings: Settings, store: OnlineStore, snapshot: Snapshot) -> EventRules:
+    """The event rules of a snapshot, once the store keeps the schema they write features of."""
+    keep_schema(settings, store, snapshot)
+    return event_rules(settings, snapshot)
+
+
+def refresh_customers(application: Application) -> Refresher:
+    """What looks at customers whom time changes, as a `with` block."""
+    return Refresher(events=application.events, store=application.store, clock=wall_clock_ms)
+
+
+def _all_told(
+    watch: Watch, shadow: Shadow, objections: LastingObjections
+) -> Callable[[DecisionRecord], None]:
     def decided(record: DecisionRecord) -> None:
         watch.decided(record.request.channel, "action" if record.decision.actions else "no_action")
         shadow.offer(record)
+        objections.keep(record)
 
     return decided
 
@@ -268,15 +363,18 @@ def watch_rules(application: Application) -> RulesFollower:
 def build_server(application: Application, *, reuse_port: bool) -> ApiServer:
     """The gRPC server of an application, bound. Raises SetupInvalid where the address is taken."""
     # Imported here, as commands that do not serve need none of gRPC.
+    from engine.api.event_servicer import EventServicer
     from engine.api.server import ApiServer, Servicers
     from engine.api.servicers import ConsentServicer, DecisionServicer, OutcomeServicer
 
     settings = application.settings
+    IdentityForms(settings.phone_region).prepare()
     return ApiServer(
         Servicers(
             DecisionServicer(application.decisions, application.explanations),
             OutcomeServicer(application.outcomes),
             ConsentServicer(application.consents),
+            EventServicer(application.intake),
         ),
         address=f"{settings.host}:{settings.port}",
         threads=settings.threads,

@@ -20,8 +20,8 @@ from engine.ruleset.changes import Change, changes
 from engine.ruleset.reading import files_read_once
 from engine.ruleset.segments import named_segments
 from engine.service.impact import Case, Impact, compare, demo_cases
-from engine.settings import Settings
-from feature_store.embedded import open_embedded
+from engine.settings import EMBEDDED, Settings
+from engine.stores import open_store
 from feature_store.errors import StoreError
 
 
@@ -131,11 +131,10 @@ def _cases(settings: Settings, old: Rulebook, new: Rulebook, asked: Asked) -> tu
 def _customers(
     settings: Settings, channels: tuple[str, ...], language: str, limit: int | None
 ) -> Sequence[Case]:
-    folder = settings.data_dir / "store"
-    if not folder.is_dir():
+    if settings.store == EMBEDDED and not (settings.data_dir / "store").is_dir():
         return ()
     try:
-        store = open_embedded(folder)
+        store = open_store(settings, patient=True)
         try:
             read = (
                 store.read(name) for i, name in enumerate(store.customers()) if limit is None or i < limit
@@ -156,4 +155,6 @@ def _logged(settings: Settings, count: int) -> tuple[Sequence[Case], str]:
         last = deque(DecisionLog(folder).scan(), maxlen=count)
     except LogError as error:
         raise SetupInvalid(str(error)) from error
-    return [Case(r.request, r.state, r.now_ms) for r in last], f"of the last {count:,} logged decisions"
+    return [
+        Case(r.request, r.state, r.now_ms, r.supplied) for r in last
+    ], f"of the last {count:,} logged decisions"

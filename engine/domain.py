@@ -189,7 +189,11 @@ class SuppressedAction:
 
 @dataclass(frozen=True, slots=True)
 class ConsentUsed:
-    """The effective consent for one purpose on the request's channel."""
+    """The effective consent for one purpose on the request's channel.
+
+    `position` is that of the record in the ledger, 0 where there is none or it is not known. `signal` is the
+    privacy signal of the request that stands as the objection, such as "gpc".
+    """
 
     purpose: str
     channel: str
@@ -197,6 +201,8 @@ class ConsentUsed:
     legal_basis: LegalBasis
     permitted: bool
     since_ms: int | None
+    position: int = 0
+    signal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +254,7 @@ class DecisionRequest:
     filter: ActionFilter = field(default_factory=ActionFilter)
     language: str = "en"
     detail: Detail = Detail.STANDARD
+    global_privacy_control: bool = False  # the customer's browser objects for them, in this request
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,10 +25,12 @@ from types import FrameType
 import structlog
 
 from engine import logs
-from engine.bootstrap import build_server, open_application, watch_rules
+from engine.bootstrap import build_server, open_application, refresh_customers, watch_rules
 from engine.errors import SetupInvalid
+from engine.logfiles import identity_key
 from engine.monitor.exposition import Collected, exposed, shared_values
 from engine.monitor.metrics import Metrics
+from engine.pseudonyms import pseudonymise
 from engine.service.watching import UNWATCHED
 from engine.settings import Settings
 
@@ -58,6 +60,7 @@ def serve_one(settings: Settings, *, reuse_port: bool, tell_ready: Callable[[], 
     with (
         open_application(settings, watch=metrics or UNWATCHED) as application,
         watch_rules(application),
+        refresh_customers(application),
         _metrics_served(settings, metrics.registry) if metrics and not reuse_port else nullcontext(),
     ):
         server = build_server(application, reuse_port=reuse_port)
@@ -109,6 +112,7 @@ def _signals() -> Callable[[], int]:
 def _worker(settings: Settings, ready: Connection) -> None:
     threading.Thread(target=_end_with_supervisor, name="supervisor", daemon=True).start()
     logs.configure(settings.log_level)
+    pseudonymise(identity_key(settings))
 
     def tell_ready() -> None:
         with contextlib.suppress(OSError):  # the supervisor is gone, which the thread above deals with

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from engine.errors import SetupInvalid
@@ -18,6 +18,7 @@ _LAST_PORT = 65535
 _OFF = "off"
 
 Port = Annotated[int, Field(ge=0, le=_LAST_PORT)]
+KeptDays = Annotated[int, Field(ge=1, le=36_500)]
 
 
 def _address_or_off(text: str) -> str:
@@ -25,6 +26,10 @@ def _address_or_off(text: str) -> str:
     if text == _OFF or (host and colon and port.isdecimal() and int(port) <= _LAST_PORT):
         return text
     raise ValueError("write HOST:PORT, e.g. 127.0.0.1:9464, or off")
+
+
+EMBEDDED = "embedded"
+"""The store that needs no server: files in the data directory."""
 
 
 class Settings(BaseSettings):
@@ -37,6 +42,38 @@ class Settings(BaseSettings):
         description="Where state, decision log and consent ledger live. Default: the demo's, below the "
         "current folder, so that trying Arbiter out touches nothing else.",
     )
+    store: Annotated[str, Field(min_length=1)] = Field(
+        default=EMBEDDED,
+        description="Where customer state is: embedded (in the data directory), or the URL of a Redis or "
+        "Valkey that all machines share, such as redis://host:6379/0. Embedded, as it needs nothing else.",
+    )
+    store_prefix: str = Field(
+        default="arbiter",
+        description="Begins the name of every key in Redis, so that several can share one; ACLs go by it.",
+    )
+    store_timeout_ms: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=30,
+        description="Longest wait for Redis to connect or answer, in ms. Nothing is retried; a decision "
+        "without an answer is made without consents. Far above what a healthy server needs.",
+    )
+    store_user: str | None = Field(
+        default=None, description="Redis user, where the URL names none. Redis has one called default."
+    )
+    store_password: SecretStr | None = Field(
+        default=None, description="Password of the Redis user, where the URL has none. Never shown."
+    )
+    store_password_file: Path | None = Field(
+        default=None,
+        description="File that holds the password instead; read for each connection, so it may change.",
+    )
+    store_ca: Path | None = Field(
+        default=None,
+        description="File of the authorities that certify the server of a rediss:// URL; else the system's.",
+    )
+    store_certificate: Path | None = Field(
+        default=None, description="Our own certificate, for a Redis that asks for one."
+    )
+    store_key: Path | None = Field(default=None, description="Key of that certificate.")
     rules: Path = Field(
         default=_HOME / "rules", description="Folder of the rule set. Default: the demo company's."
     )
@@ -72,6 +109,62 @@ class Settings(BaseSettings):
         default=100,
         description="Decision log: longest time between a reply and its record on the platter, in ms. "
         "0 syncs each one. Consent always syncs. A killed process loses nothing either way.",
+    )
+    checkpoint_dir: Path | None = Field(
+        default=None,
+        description="Folder for checkpoints of the logs, best on another disk or machine: who may change "
+        "both can cut a log's end unseen. Default: checkpoints in the data directory.",
+    )
+    checkpoint_interval_s: Annotated[float, Field(ge=0.1, le=3600)] = Field(
+        default=10.0,
+        description="Time between checkpoints, in s: what was logged since the last one is chained, but a "
+        "cut end would not show. One writes about 200 bytes, and only where something was logged.",
+    )
+    checkpoint_key: SecretStr | None = Field(
+        default=None,
+        description="Key that seals checkpoints, so that nobody without it can make them anew; none by "
+        "default.",
+    )
+    checkpoint_key_file: Path | None = Field(
+        default=None, description="File that holds the key instead; its trailing line end is not part of it."
+    )
+    identity_key: SecretStr | None = Field(
+        default=None,
+        description="Key that encrypts phone numbers and other identities in the store; a long random text. "
+        "None by default: `arbiter store check` says that they lie there in the clear.",
+    )
+    identity_key_file: Path | None = Field(
+        default=None, description="File that holds the key instead; its trailing line end is not part of it."
+    )
+    phone_region: Annotated[str, Field(pattern="^[A-Z]{2}$")] | None = Field(
+        default=None,
+        description="Country of phone numbers that are written without one, such as CH; by default such "
+        "numbers are kept and looked up as they are written.",
+    )
+    keep_decisions_days: KeptDays | None = Field(
+        default=None,
+        description="How long `arbiter retention run` keeps decisions and a shadow's answers, in days; for "
+        "good by default. An older decision can neither be explained nor get outcomes.",
+    )
+    keep_outcomes_days: KeptDays | None = Field(
+        default=None,
+        description="How long it keeps outcomes, in days; for good by default, as they prove what each "
+        "contact rested on.",
+    )
+    keep_superseded_consents_days: KeptDays | None = Field(
+        default=None,
+        description="How long it keeps consents after another took their place, as after a withdrawal, in "
+        "days; for good by default. What is in force always stays.",
+    )
+    keep_dead_letters_days: KeptDays | None = Field(
+        default=None,
+        description="How long it keeps events that could not be applied, in days; until they are dropped by "
+        "default.",
+    )
+    keep_contacts_days: KeptDays | None = Field(
+        default=None,
+        description="How long it keeps contacts in the store, in days; by default 400, as stores do. No "
+        "shorter than the longest window of the contact policies.",
     )
     drain_seconds: Annotated[float, Field(ge=0, le=300)] = Field(
         default=10.0, description="How long calls in flight may finish after SIGTERM."

@@ -24,6 +24,7 @@ from feature_store.state import ANY_CHANNEL, ConsentRecord, ConsentState
 _STRENGTH: Mapping[ConsentState, int] = {
     ConsentState.GRANTED: 0,
     ConsentState.UNKNOWN: 1,
+    ConsentState.UNREADABLE: 1,
     ConsentState.EXPIRED: 1,
     ConsentState.DENIED: 2,
     ConsentState.WITHDRAWN: 3,
@@ -39,12 +40,14 @@ class EffectiveConsent:
     """What is in force for one purpose on one channel.
 
     `channel` is that of the record it rests on (the one asked for where nothing is recorded), `since_ms`
-    that record's time, None where nothing is recorded.
+    that record's time, None where nothing is recorded, and `position` its place in the ledger, 0 where that
+    is not known.
     """
 
     state: ConsentState
     channel: str
     since_ms: int | None
+    position: int = 0
 
 
 def effective_consent(
@@ -60,8 +63,8 @@ def effective_consent(
     if general is not None:
         overriding = _overriding(general, own, state, now_ms)
         if overriding is not None:
-            return EffectiveConsent(overriding, general.channel, general.recorded_at_ms)
-    return EffectiveConsent(state, own.channel, own.recorded_at_ms)
+            return EffectiveConsent(overriding, general.channel, general.recorded_at_ms, general.position)
+    return EffectiveConsent(state, own.channel, own.recorded_at_ms, own.position)
 
 
 def _candidates(

@@ -3,7 +3,7 @@
 Every stored value is an envelope, so that no damaged or misplaced value is ever read as data:
 
     byte 0      format (1)
-    byte 1      kind: F features, C consents, H contact history, S signals
+    byte 1      kind: F features, C consents, H contact history, S signals, E stream, I identities
     bytes 2-5   CRC-32 of everything that follows, little-endian
     bytes 6-7   length of the customer id in UTF-8, little-endian
     then        the customer id, then the payload
@@ -12,7 +12,8 @@ Payload of features: 32 bytes SHA-256 of the schema, uint32 number of views, an 
 then the float32 values to the end; all little-endian, values on a multiple of 4 so that NumPy reads them
 in place. The whole digest is kept, not a prefix: a value then says by itself which schema it belongs to,
 without a side table. Payload of contact history: uint32 number of events, 16 bytes of key digest each,
-then the events. Consents, events and signals are MessagePack.
+then the events. Consents, events, signals and identities are MessagePack. The payload of a stream is what
+event ingestion made of it.
 
 There is one value per kind, not one per customer: writers of different kinds never rewrite each other's
 bytes, and a read pays under 1 us more (look-up and envelope) for each kind that is present.
@@ -27,24 +28,46 @@ from functools import lru_cache
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
-from feature_store.contacts import KEY_BYTES, ContactHistory
+from feature_store.contacts import KEY_BYTES
 from feature_store.errors import StoreCorrupt, StoreRefused
-from feature_store.state import ConsentRecord, ContactEvent, CustomerState, FeatureVector, Signal
+from feature_store.state import (
+    ConsentRecord,
+    ContactEvent,
+    ContactHistory,
+    CustomerRecord,
+    CustomerState,
+    FeatureVector,
+    Identity,
+    Signal,
+)
 
 FORMAT = 1
-_FEATURES, _CONSENTS, _CONTACTS, _SIGNALS = (bytes((FORMAT, kind)) for kind in b"FCHS")
-_NAMES = {_FEATURES: "features", _CONSENTS: "consents", _CONTACTS: "contacts", _SIGNALS: "signals"}
+_FEATURES, _CONSENTS, _CONTACTS, _SIGNALS, _STREAM, _IDENTITIES = (
+    bytes((FORMAT, kind)) for kind in b"FCHSEI"
+)
+_NAMES = {
+    _FEATURES: "features",
+    _CONSENTS: "consents",
+    _CONTACTS: "contacts",
+    _SIGNALS: "signals",
+    _STREAM: "stream",
+    _IDENTITIES: "identities",
+}
 _CHECKED_FROM = 6
 _DIGEST_BYTES = 32
 _COUNT = struct.Struct("<I")
 _FLOAT32 = np.dtype("<f4")
 _DIGEST_PREFIX = "sha256:"
 
+Rows = npt.NDArray[np.float32]
+
 _encoder = msgspec.msgpack.Encoder()
 _consents_decoder = msgspec.msgpack.Decoder(tuple[ConsentRecord, ...])
 _events_decoder = msgspec.msgpack.Decoder(tuple[ContactEvent, ...])
 _signals_decoder = msgspec.msgpack.Decoder(tuple[Signal, ...])
+_identities_decoder = msgspec.msgpack.Decoder(tuple[Identity, ...])
 
 
 def encode_features(customer_id: str, vector: FeatureVector) -> bytes:
@@ -67,6 +90,48 @@ def encode_features(customer_id: str, vector: FeatureVector) -> bytes:
     return _seal(_FEATURES, customer_id, digest + head + vector.values.astype(_FLOAT32, copy=False).tobytes())
 
 
+def encode_feature_rows(
+    customer_ids: Sequence[str], schema_version: str, times_ms: npt.NDArray[np.int64], values: Rows
+) -> list[bytes]:
+    """The packed features of many customers of one schema: `encode_features` of each row, at bulk speed.
+
+    `times_ms` has shape (customers, views), `values` (customers, features).
+    """
+    views = times_ms.shape[1]
+    head = bytes.fromhex(schema_version.removeprefix(_DIGEST_PREFIX)) + _COUNT.pack(views)
+    tails = np.hstack([_bytes_of(times_ms, "<i8"), _bytes_of(values, "<f4")])
+    joined, width, crc32 = tails.tobytes(), tails.shape[1], zlib.crc32
+    packed = []
+    for i, customer_id in enumerate(customer_ids):
+        body = owner_tag(customer_id) + head + joined[i * width : (i + 1) * width]
+        packed.append(_FEATURES + crc32(body).to_bytes(4, "little") + body)
+    return packed
+
+
+def decode_feature_rows(
+    customer_ids: Sequence[str], stored: Sequence[bytes], *, views: int, features: int
+) -> tuple[npt.NDArray[np.int64], Rows]:
+    """Times and values behind packed features, all of one schema of this shape. Raises StoreCorrupt."""
+    start, width = _DIGEST_BYTES + _COUNT.size, 8 * views + 4 * features
+    tails = []
+    for customer_id, data in zip(customer_ids, stored, strict=True):
+        payload = _unseal(_FEATURES, owner_tag(customer_id), data)
+        if len(payload) != start + width:
+            raise StoreCorrupt(
+                f"stored features of customer {customer_id!r} do not have their schema's shape"
+            )
+        tails.append(payload[start:])
+    rows = np.frombuffer(b"".join(tails), dtype=np.uint8).reshape(len(tails), width)
+    times = np.ascontiguousarray(rows[:, : 8 * views]).view("<i8")
+    return times, np.ascontiguousarray(rows[:, 8 * views :]).view(_FLOAT32)
+
+
+def features_schema(stored: bytes) -> str:
+    """The digest of the schema that packed features are of, from a value not yet checked."""
+    start = _CHECKED_FROM + 2 + int.from_bytes(stored[_CHECKED_FROM : _CHECKED_FROM + 2], "little")
+    return _version_text(stored[start : start + _DIGEST_BYTES])
+
+
 def encode_consents(customer_id: str, records: Sequence[ConsentRecord]) -> bytes:
     """A customer's consents."""
     return _seal(_CONSENTS, customer_id, _pack(customer_id, records))
@@ -83,6 +148,16 @@ def encode_signals(customer_id: str, signals: Sequence[Signal]) -> bytes:
     return _seal(_SIGNALS, customer_id, _pack(customer_id, signals))
 
 
+def encode_stream(customer_id: str, stream: bytes) -> bytes:
+    """What event ingestion remembers of a customer."""
+    return _seal(_STREAM, customer_id, stream)
+
+
+def encode_identities(customer_id: str, identities: Sequence[Identity]) -> bytes:
+    """The identities a customer carries."""
+    return _seal(_IDENTITIES, customer_id, _pack(customer_id, identities))
+
+
 def decode_features(customer_id: str, data: bytes) -> FeatureVector:
     """The features in a stored value; `values` is a read-only view of it. Raises StoreCorrupt."""
     return _read_features(_unseal(_FEATURES, owner_tag(customer_id), data))
@@ -95,16 +170,26 @@ def decode_consents(customer_id: str, data: bytes) -> tuple[ConsentRecord, ...]:
 
 def decode_contacts(customer_id: str, data: bytes) -> ContactHistory:
     """The contact history in a stored value, with its keys. Raises StoreCorrupt."""
-    payload = _unseal(_CONTACTS, owner_tag(customer_id), data)
-    events = _read_events(payload)
-    start, size = _COUNT.size, KEY_BYTES
-    keys = tuple(payload[start + i * size : start + (i + 1) * size] for i in range(len(events)))
-    return ContactHistory(events, keys)
+    return _read_history(_unseal(_CONTACTS, owner_tag(customer_id), data))
 
 
 def decode_signals(customer_id: str, data: bytes) -> tuple[Signal, ...]:
     """The signals in a stored value. Raises StoreCorrupt."""
     return _read_signals(_unseal(_SIGNALS, owner_tag(customer_id), data))
+
+
+def decode_stream(customer_id: str, data: bytes) -> bytes:
+    """What event ingestion remembers, from a stored value. Raises StoreCorrupt."""
+    return _unseal(_STREAM, owner_tag(customer_id), data)
+
+
+def decode_identities(customer_id: str, data: bytes) -> tuple[Identity, ...]:
+    """The identities in a stored value. Raises StoreCorrupt."""
+    payload = _unseal(_IDENTITIES, owner_tag(customer_id), data)
+    try:
+        return _identities_decoder.decode(payload)
+    except msgspec.MsgspecError as error:
+        raise StoreCorrupt(f"stored identities do not have the declared layout: {error}") from error
 
 
 def decode_state(
@@ -122,6 +207,26 @@ def decode_state(
         () if consents is None else _read_consents(_unseal(_CONSENTS, owner, consents)),
         () if contacts is None else _read_events(_unseal(_CONTACTS, owner, contacts)),
         () if signals is None else _read_signals(_unseal(_SIGNALS, owner, signals)),
+        contacts_token=contacts or b"",
+    )
+
+
+def decode_record(
+    customer_id: str,
+    features: bytes | None,
+    consents: bytes | None,
+    contacts: bytes | None,
+    signals: bytes | None,
+    stream: bytes | None,
+) -> CustomerRecord:
+    """Everything an update may look at, from the stored values of one snapshot. Raises StoreCorrupt."""
+    owner = owner_tag(customer_id)
+    return CustomerRecord(
+        None if features is None else _read_features(_unseal(_FEATURES, owner, features)),
+        () if consents is None else _read_consents(_unseal(_CONSENTS, owner, consents)),
+        ContactHistory() if contacts is None else _read_history(_unseal(_CONTACTS, owner, contacts)),
+        () if signals is None else _read_signals(_unseal(_SIGNALS, owner, signals)),
+        b"" if stream is None else _unseal(_STREAM, owner, stream),
     )
 
 
@@ -159,6 +264,11 @@ def _fault(kind: bytes, owner: bytes, data: bytes) -> str:
     if data[:1] != kind[:1]:
         return f"format {data[0]}, this version reads {FORMAT}; use the Arbiter version that wrote it"
     return f"is of kind {data[1:2]!r}; the store was filled by something else"
+
+
+def _bytes_of(array: npt.NDArray[np.int64] | Rows, dtype: str) -> npt.NDArray[np.uint8]:
+    """The little-endian bytes of each row."""
+    return np.ascontiguousarray(array, dtype=dtype).view(np.uint8)
 
 
 def _id_of(owner: bytes) -> str:
@@ -199,6 +309,13 @@ def _read_events(payload: bytes) -> tuple[ContactEvent, ...]:
     if len(events) != count:
         raise StoreCorrupt(f"stored contacts: {count} keys for {len(events)} events")
     return events
+
+
+def _read_history(payload: bytes) -> ContactHistory:
+    events = _read_events(payload)
+    start, size = _COUNT.size, KEY_BYTES
+    keys = tuple(payload[start + i * size : start + (i + 1) * size] for i in range(len(events)))
+    return ContactHistory(events, keys)
 
 
 def _read_signals(payload: bytes) -> tuple[Signal, ...]:

@@ -126,13 +126,14 @@ def _read_rows(
 def _stored(cell: str, feature: Feature, line: int, problems: _Problems) -> float:
     """The stored form of one cell; NaN where it is empty, or wrong and reported."""
     try:
-        return feature.encode(_parsed(cell, feature))
+        return feature.encode(parsed_cell(cell, feature))
     except ValueError as error:
         problems.add(line, feature.name, cell, str(error).removeprefix(f"{feature.name}: "))
         return float("nan")
 
 
-def _parsed(cell: str, feature: Feature) -> FeatureValue | None:
+def parsed_cell(cell: str, feature: Feature) -> FeatureValue | None:
+    """What a cell of a CSV says, None where it is empty. Raises ValueError saying why it does not fit."""
     text = cell.strip()
     if not text:
         return None

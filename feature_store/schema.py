@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from feature_store.aggregates import Aggregate
 from feature_store.errors import SchemaError as SchemaError
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
@@ -29,7 +30,7 @@ FeatureValue = bool | int | float | str
 MAX_EXACT_INT = 1 << 24
 """Largest whole number every smaller one of which float32 holds exactly."""
 
-
+_NEVER_MS = 1 << 62
 _FLOAT32 = struct.Struct("<f")
 Array = TypeVar("Array", bound=npt.NDArray[np.generic])
 Decoder = Callable[[float], FeatureValue | None]
@@ -49,18 +50,27 @@ class _Strict(BaseModel):
 
 
 class View(_Strict):
-    """Features that arrive together and age together."""
+    """Features that arrive together and age together.
+
+    Those of kind `request` come with each request, as context fields of their names; they are never stored.
+    """
 
     name: Name
-    kind: Literal["batch", "streaming"]
+    kind: Literal["batch", "streaming", "request"]
     owner: str
-    freshness_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    freshness_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     description: str
+
+    @model_validator(mode="after")
+    def _what_is_stored_ages(self) -> Self:
+        if (self.freshness_hours is None) != (self.kind == "request"):
+            raise ValueError("`freshness_hours` is for batch and streaming views, and they must have it")
+        return self
 
     @property
     def freshness_ms(self) -> int:
-        """Age in milliseconds from which the view's values are stale."""
-        return int(self.freshness_hours * 3_600_000)
+        """Age in milliseconds from which the view's values are stale; of a request's own values none is."""
+        return _NEVER_MS if self.freshness_hours is None else int(self.freshness_hours * 3_600_000)
 
 
 class Feature(_Strict):
@@ -74,6 +84,17 @@ class Feature(_Strict):
     unit: str = ""
     categories: tuple[str, ...] = ()
     default: FeatureValue | None = None
+    aggregate: Aggregate | None = None
+
+    @model_validator(mode="after")
+    def _aggregate_fits_type(self) -> Self:
+        if self.aggregate is None:
+            return self
+        if self.type == "category" or (self.type == "bool" and self.aggregate.function == "rfm"):
+            raise ValueError(f"{self.aggregate.function} cannot be of type {self.type}")
+        if self.type == "int" and self.aggregate.function == "decay":
+            raise ValueError("decay is of type double")
+        return self
 
     @model_validator(mode="after")
     def _categories_fit_type(self) -> Self:
@@ -157,6 +178,12 @@ class FeatureSchema(_Strict):
         unknown = sorted({f.view for f in self.feature} - set(views))
         if unknown:
             raise ValueError(f"features name views that are not declared: {', '.join(unknown)}")
+        streaming = {v.name for v in self.view if v.kind == "streaming"}
+        misplaced = sorted(
+            f.name for f in self.feature if f.aggregate is not None and f.view not in streaming
+        )
+        if misplaced:
+            raise ValueError(f"features with an aggregate belong in a streaming view: {', '.join(misplaced)}")
         return self
 
     @cached_property
@@ -164,14 +191,16 @@ class FeatureSchema(_Strict):
         """Content address of everything that decides how a stored vector is read and judged.
 
         That is the order of features, their names, types, units, categories, defaults and data classes,
-        and the views with their freshness. Rewording a description, another owner or a new `version` keep
-        stored vectors valid.
+        how streaming features are computed, and the views with their freshness. Rewording a description,
+        another owner or a new `version` keep stored vectors valid.
         """
         views = [(v.name, v.freshness_ms) for v in self.view]
         features = [
             (f.name, f.view, f.type, f.unit, f.categories, f.default, f.data_class) for f in self.feature
         ]
-        canonical = json.dumps([views, features], ensure_ascii=False, separators=(",", ":"))
+        computed = [(f.name, f.aggregate.canonical) for f in self.feature if f.aggregate is not None]
+        parts = [views, features, computed] if computed else [views, features]
+        canonical = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
         return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
 
     @cached_property
@@ -189,6 +218,12 @@ class FeatureSchema(_Strict):
     def defaults(self) -> npt.NDArray[np.float32]:
         """Stored default of each feature, NaN where none is declared, shape (features,)."""
         return _frozen(np.array([f.encode(f.default) for f in self.feature], dtype=np.float32))
+
+    @cached_property
+    def requested(self) -> tuple[tuple[int, Feature], ...]:
+        """Features that come with the request, and their places."""
+        views = {v.name for v in self.view if v.kind == "request"}
+        return tuple((i, f) for i, f in enumerate(self.feature) if f.view in views)
 
     @cached_property
     def behavioural(self) -> npt.NDArray[np.bool_]:

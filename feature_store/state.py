@@ -17,7 +17,10 @@ ANY_CHANNEL = "any"
 
 
 class ConsentState(StrEnum):
-    """The customer's recorded will. EXPIRED and UNKNOWN are derived when reading, never recorded."""
+    """The customer's recorded will. The last three are derived when reading, never recorded.
+
+    UNREADABLE is not UNKNOWN: something may be on record, and nobody can see now what.
+    """
 
     GRANTED = "granted"
     DENIED = "denied"
@@ -25,11 +28,13 @@ class ConsentState(StrEnum):
     OBJECTED = "objected"
     EXPIRED = "expired"
     UNKNOWN = "unknown"
+    UNREADABLE = "unreadable"
 
 
 class OutcomeType(StrEnum):
     """What happened after a decision was delivered."""
 
+    RESERVED = "reserved"  # a decision returned the action; recorded by decisions, never by clients
     SHOWN = "shown"
     CLICKED = "clicked"
     ACCEPTED = "accepted"
@@ -50,11 +55,15 @@ class ConsentRecord:
     notice_version: str = ""
     actor: str = ""
     evidence: str = ""
+    position: int = 0  # of its entry in the ledger; 0 where it is not known
 
 
 @dataclass(frozen=True, slots=True)
 class ContactEvent:
-    """One counted contact. Group and purpose are those of the action when it happened."""
+    """One counted contact. Group and purpose are those of the action when it happened.
+
+    A reservation (outcome RESERVED) counts until `until_ms`, exclusive; None for every other outcome.
+    """
 
     at_ms: int
     action_id: str
@@ -62,6 +71,7 @@ class ContactEvent:
     channel: str
     purpose: str
     outcome: OutcomeType
+    until_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +97,14 @@ class FeatureVector:
     """Packed features: `values` is float32 of shape (features of the schema,), NaN where absent.
 
     `view_times_ms` holds the event time of each feature view, in the schema's view order.
-    `schema_version` is the digest of the schema it was packed with.
+    `schema_version` is the digest of the schema it was packed with. `unread` are places whose value another
+    schema could not tell: missing, also where the feature declares a default. Stores keep none of it.
     """
 
     schema_version: str
     view_times_ms: tuple[int, ...]
     values: npt.NDArray[np.float32]
+    unread: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,6 +116,65 @@ class CustomerState:
     consents: tuple[ConsentRecord, ...] = ()
     contacts: tuple[ContactEvent, ...] = ()
     signals: tuple[Signal, ...] = field(default=())
+    consents_readable: bool = True  # else nothing is known of them, and only what needs none may go on
+    contacts_token: bytes = b""
+    """The contact history as stored; `reserve` compares it. Opaque, and no part of a decision's record."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContactHistory:
+    """Contacts in order of time, and for each the digest of the key it was counted under."""
+
+    events: tuple[ContactEvent, ...] = ()
+    keys: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """A contact that a decision is about to cause: an event of outcome RESERVED, and its key."""
+
+    event: ContactEvent
+    key: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CustomerRecord:
+    """Everything kept under a customer's id, whether the customer exists yet or not; read for an update.
+
+    `stream` is what event ingestion remembers of the customer, opaque to stores; b"" where nothing.
+    """
+
+    features: FeatureVector | None = None
+    consents: tuple[ConsentRecord, ...] = ()
+    contacts: ContactHistory = ContactHistory()
+    signals: tuple[Signal, ...] = ()
+    stream: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CustomerChange:
+    """What an update replaces; what is None stays.
+
+    `due_at_ms` is when the customer is to be looked at again (`OnlineStore.due`); 0 takes the mark away.
+    `consents` is for rebuilding the projection from the ledger only; what customers say goes through
+    `put_consents`.
+    """
+
+    features: FeatureVector | None = None
+    consents: tuple[ConsentRecord, ...] | None = None
+    contacts: ContactHistory | None = None
+    signals: tuple[Signal, ...] | None = None
+    stream: bytes | None = None
+    due_at_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """One unit asked of a budget that all customers share: at most `limit` within `window_ms`."""
+
+    budget: str
+    limit: int
+    window_ms: int
 
 
 Identities = Mapping[str, str]

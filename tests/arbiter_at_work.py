@@ -23,7 +23,7 @@ from engine.demo.cast import CAST
 from engine.domain import ContextScalar
 from engine.service.requests import DecisionQuery
 from engine.settings import Settings
-from feature_store.embedded import EmbeddedStore
+from feature_store.store import OnlineStore
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 AT_RISK, LOYAL, OBJECTOR, UNPROFILED, FRENCH = "C0131", "C0133", "C0239", "C0060", "C0334"
@@ -38,7 +38,7 @@ def settings_for(data_dir: Path, **overrides: object) -> Settings:
 class DemoCompany:
     """An open store of the demo company."""
 
-    def __init__(self, store: EmbeddedStore) -> None:
+    def __init__(self, store: OnlineStore) -> None:
         self._store = store
 
     def copy_customer(self, model: str, customer_id: str) -> None:

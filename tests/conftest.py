@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 from arbiter_at_work import DemoCompany, RunningServer, settings_for
+from redis_at_work import own_redis, redis_server, shared_redis
 
 from engine.api.client import RemoteArbiter, connect
 from engine.bootstrap import Application, build_server, open_application
 from engine.demo.company import load_company
+
+__all__ = ["own_redis", "redis_server", "shared_redis"]
 
 _numbers = itertools.count(1)
 

@@ -19,6 +19,7 @@ from training.churn import train_churn
 from training.customers import write_customers
 from training.errors import TrainingError
 from training.gates import check_metrics
+from training.history_cli import app as history_app
 from training.propensity import train_propensity
 from training.publication import Artefacts, build_artefacts, champion_of, publish_candidate
 from training.report import Trained, write_report
@@ -31,6 +32,7 @@ CARD_DPI: Final = 72
 """The cards are committed: their figures stay under 200 kB together."""
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+app.add_typer(history_app, name="history")
 console = Console(stderr=True, highlight=False)
 
 SchemaOption = Annotated[Path, typer.Option("--schema", help="Feature schema file.")]

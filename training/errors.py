@@ -3,10 +3,17 @@
 TrainingError
 ├── DataUnexpected   the source data is not what the mapping was written for
 ├── ExportRefused    a trained model cannot be exported exactly
-└── GateFailed       a model was trained and is not good enough to publish
+├── GateFailed       a model was trained and is not good enough to publish
+└── LeakRefused      a training table holds, or would hold, what nobody knew at the instant of its row
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+MAX_NAMED_LEAKS: Final = 20
+"""Leaks named in one error: enough to see the pattern; the rest is counted."""
 
 
 class TrainingError(Exception):
@@ -28,3 +35,26 @@ class GateFailed(TrainingError):
         super().__init__(f"{model}: not published: " + "; ".join(failures))
         self.model = model
         self.failures = failures
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """One value that could not have been known; `when` is the instant of its row, for people."""
+
+    column: str
+    customer_id: str
+    when: str
+    words: str
+
+    def __str__(self) -> str:
+        return f"column {self.column}: customer {self.customer_id} at {self.when}: {self.words}"
+
+
+class LeakRefused(TrainingError):
+    """Rows hold what was not known at their instants. `leaks` has them all, the text the first ones."""
+
+    def __init__(self, leaks: tuple[Leak, ...]) -> None:
+        more = len(leaks) - MAX_NAMED_LEAKS
+        lines = [*map(str, leaks[:MAX_NAMED_LEAKS]), *([f"and {more} more"] if more > 0 else [])]
+        super().__init__("\n".join(lines))
+        self.leaks = leaks

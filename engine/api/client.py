@@ -17,6 +17,8 @@ from engine._pb.arbiter.v1 import (
     consent_service_pb2_grpc,
     decision_service_pb2,
     decision_service_pb2_grpc,
+    event_service_pb2,
+    event_service_pb2_grpc,
     outcome_service_pb2,
     outcome_service_pb2_grpc,
 )
@@ -55,7 +57,7 @@ class CallFailed(Exception):
 
 
 class Arbiter(Protocol):
-    """The five calls. Each raises CallFailed."""
+    """The six calls. Each raises CallFailed."""
 
     def decide(self, request: decision_service_pb2.DecideRequest) -> decision_service_pb2.DecideResponse:
         """DecisionService.Decide."""
@@ -83,6 +85,10 @@ class Arbiter(Protocol):
         """ConsentService.GetConsents."""
         ...
 
+    def ingest(self, request: event_service_pb2.IngestRequest) -> event_service_pb2.IngestResponse:
+        """EventService.Ingest."""
+        ...
+
 
 class RemoteArbiter:
     """Arbiter behind a gRPC address; made by `connect`."""
@@ -97,6 +103,7 @@ class RemoteArbiter:
         self.record_outcome = self._calls(outcomes.RecordOutcome)
         self.record_consent = self._calls(consents.RecordConsent)
         self.get_consents = self._calls(consents.GetConsents)
+        self.ingest = self._calls(event_service_pb2_grpc.EventServiceStub(channel).Ingest)
         self._check_health = health_pb2_grpc.HealthStub(channel).Check
 
     def wait_until_serving(self, timeout_s: float) -> None:

@@ -11,6 +11,7 @@ from engine.core.whynot import ConsentFinding, ContactFinding, Rival
 from engine.domain import Action
 from engine.service.accounts import ActionAccount, RuleAccount, SubCondition
 from engine.service.whatif_words import labelled, tell_what_if, texts_of
+from feature_store.state import ContactEvent
 
 _TRUTHS = {TRUE: messages.TRUTH_TRUE, FALSE: messages.TRUTH_FALSE, UNKNOWN: messages.TRUTH_UNKNOWN}
 _OUTCOMES = {
@@ -90,23 +91,32 @@ def _consent(finding: ConsentFinding) -> messages.ConsentTrace:
 
 def _contact(finding: ContactFinding) -> messages.ContactTrace:
     policy, frees_at_ms = finding.policy, finding.frees_at_ms
+    windowed = policy.quiet is None
     return messages.ContactTrace(
         policy_id=policy.id,
         kind=policy.kind,
         file=policy.position.file,
         line=policy.position.line,
         column=policy.position.column,
-        per=policy.per,
-        limit=policy.limit,
+        per=policy.per if windowed else "",
+        limit=policy.limit if windowed else 0,
         window_seconds=policy.window_ms // 1000,
-        counted=[
-            messages.CountedContact(
-                time=to_stamp(e.at_ms), action_id=e.action_id, channel=e.channel, outcome=e.outcome
-            )
-            for e in finding.counted
-        ],
-        forbids=frees_at_ms is not None,
+        counted=[_counted(event) for event in finding.counted],
+        forbids=finding.forbids,
         free_time=None if frees_at_ms is None else to_stamp(frees_at_ms),
+        time_zone=finding.zone,
+        local_time=finding.clock,
+        left=finding.left,
+    )
+
+
+def _counted(event: ContactEvent) -> messages.CountedContact:
+    return messages.CountedContact(
+        time=to_stamp(event.at_ms),
+        action_id=event.action_id,
+        channel=event.channel,
+        outcome=event.outcome,
+        reserved_until=None if event.until_ms is None else to_stamp(event.until_ms),
     )
 
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 import grpc
 
 from engine.api.client import CallFailed
+from engine.api.event_servicer import EventServicer
 from engine.api.servicers import ConsentServicer, DecisionServicer, OutcomeServicer
 from engine.api.status import status_of
 from engine.errors import ArbiterError
@@ -20,13 +21,18 @@ class LocalArbiter:
     """Arbiter in this process; what the servicers raise becomes the status a client would get."""
 
     def __init__(
-        self, decision: DecisionServicer, outcome: OutcomeServicer, consent: ConsentServicer
+        self,
+        decision: DecisionServicer,
+        outcome: OutcomeServicer,
+        consent: ConsentServicer,
+        event: EventServicer,
     ) -> None:
         self.decide = _locally(decision.Decide)
         self.explain = _locally(decision.Explain)
         self.record_outcome = _locally(outcome.RecordOutcome)
         self.record_consent = _locally(consent.RecordConsent)
         self.get_consents = _locally(consent.GetConsents)
+        self.ingest = _locally(event.Ingest)
 
 
 def _locally(

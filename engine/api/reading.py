@@ -8,6 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from engine._pb.arbiter.v1 import consent_service_pb2, decision_service_pb2, outcome_service_pb2, types_pb2
 from engine.core.rulebook import InputType
+from engine.decisionlog.ledger import ConsentTerms
 from engine.domain import ActionFilter, ContextValue, Detail
 from engine.errors import Violation
 from engine.service.consents import ConsentSubmission
@@ -70,6 +71,7 @@ def decision_query(request: decision_service_pb2.DecideRequest) -> DecisionQuery
         language=request.language,
         detail=detail or Detail.STANDARD,
         request_id=request.request_id,
+        global_privacy_control=request.privacy_signals.global_privacy_control,
         violations=tuple(violations),
     )
 
@@ -122,4 +124,13 @@ def consent_entry(request: consent_service_pb2.RecordConsentRequest) -> ConsentS
         notice_version=given.notice_version,
         actor=given.actor,
         evidence=given.evidence,
+        terms=ConsentTerms(
+            notice=given.notice,
+            notice_language=given.notice_language,
+            legal_basis=given.legal_basis,
+            jurisdiction=given.jurisdiction,
+            recipients=tuple(given.recipients),
+            data_categories=tuple(given.data_categories),
+            collection_method=given.collection_method,
+        ),
     )

@@ -16,9 +16,12 @@ from engine._pb.arbiter.v1 import (
     consent_service_pb2_grpc,
     decision_service_pb2,
     decision_service_pb2_grpc,
+    event_service_pb2,
+    event_service_pb2_grpc,
     outcome_service_pb2,
     outcome_service_pb2_grpc,
 )
+from engine.api.event_servicer import EventServicer
 from engine.api.gate import CallGate
 from engine.api.interceptors import Called, ErrorsToStatus
 from engine.api.servicers import ConsentServicer, DecisionServicer, OutcomeServicer
@@ -30,6 +33,7 @@ _SERVICES = tuple(
         (decision_service_pb2.DESCRIPTOR, "DecisionService"),
         (outcome_service_pb2.DESCRIPTOR, "OutcomeService"),
         (consent_service_pb2.DESCRIPTOR, "ConsentService"),
+        (event_service_pb2.DESCRIPTOR, "EventService"),
     )
 )
 
@@ -41,6 +45,7 @@ class Servicers:
     decision: DecisionServicer
     outcome: OutcomeServicer
     consent: ConsentServicer
+    event: EventServicer
 
 
 class ApiServer:
@@ -72,6 +77,7 @@ class ApiServer:
         decision_service_pb2_grpc.add_DecisionServiceServicer_to_server(servicers.decision, self._server)
         outcome_service_pb2_grpc.add_OutcomeServiceServicer_to_server(servicers.outcome, self._server)
         consent_service_pb2_grpc.add_ConsentServiceServicer_to_server(servicers.consent, self._server)
+        event_service_pb2_grpc.add_EventServiceServicer_to_server(servicers.event, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if with_reflection:
             names = (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)

@@ -142,7 +142,7 @@ class ConsentServicer(consent_service_pb2_grpc.ConsentServiceServicer):
         """Appends to the ledger and updates the online copy."""
         recorded = self._consents.record(reading.consent_entry(request))
         return consent_service_pb2.RecordConsentResponse(
-            consent=writing.consent_record(recorded.record), ledger_position=recorded.position
+            consent=writing.consent_record(recorded), ledger_position=recorded.record.position
         )
 
     def GetConsents(  # noqa: N802  # named by the contract
@@ -153,7 +153,7 @@ class ConsentServicer(consent_service_pb2_grpc.ConsentServiceServicer):
         """Returns what is in force for one customer."""
         held = self._consents.get(request.customer_id)
         return consent_service_pb2.GetConsentsResponse(
-            consents=[writing.consent_record(record) for record in held.records],
+            consents=[writing.consent_record(recorded) for recorded in held.records],
             effective=[
                 consent_service_pb2.EffectiveConsent(channel=channel, consent=writing.consent_used(used))
                 for channel, used in held.effective

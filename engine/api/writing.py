@@ -27,7 +27,8 @@ from engine.domain import (
     Treatment,
     Versions,
 )
-from feature_store.state import ConsentRecord, ConsentState
+from engine.service.consents import RecordedConsent
+from feature_store.state import ConsentState
 
 _STAGES = {stage: getattr(types_pb2, f"STAGE_{stage.name}") for stage in Stage}
 _SOURCES = {source: getattr(types_pb2, f"REASON_SOURCE_{source.name}") for source in ReasonSource}
@@ -216,11 +217,14 @@ def consent_used(used: ConsentUsed) -> types_pb2.ConsentUsed:
         legal_basis=used.legal_basis,
         permitted=used.permitted,
         since=None if used.since_ms is None else to_stamp(used.since_ms),
+        ledger_position=used.position,
+        signal=used.signal,
     )
 
 
-def consent_record(record: ConsentRecord) -> consent_service_pb2.ConsentRecord:
-    """One record of the ledger."""
+def consent_record(recorded: RecordedConsent) -> consent_service_pb2.ConsentRecord:
+    """One record, with what the ledger holds of it besides."""
+    record, terms = recorded.record, recorded.terms
     expires = record.valid_until_ms
     return consent_service_pb2.ConsentRecord(
         purpose=record.purpose,
@@ -232,6 +236,14 @@ def consent_record(record: ConsentRecord) -> consent_service_pb2.ConsentRecord:
         notice_version=record.notice_version,
         actor=record.actor,
         evidence=record.evidence,
+        notice=terms.notice,
+        notice_language=terms.notice_language,
+        legal_basis=terms.legal_basis,
+        jurisdiction=terms.jurisdiction,
+        recipients=terms.recipients,
+        data_categories=terms.data_categories,
+        collection_method=terms.collection_method,
+        ledger_position=record.position,
     )
 
 

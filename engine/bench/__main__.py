@@ -12,11 +12,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from engine.bench import rules
+from engine.bench import events, holding, rules, store
 from engine.bench.parts import Disagreement, PartMissing
 
-BENCHMARKS: Final[Mapping[str, Callable[[], dict[str, float]]]] = {"rules": rules.measure}
-_PARTS: Final = ("numpy", "cel-expr-python", "zen-engine", "durable-rules")
+BENCHMARKS: Final[Mapping[str, Callable[[], dict[str, float]]]] = {
+    "rules": rules.measure,
+    "events": events.measure,
+    "store": store.measure,
+    "holding": holding.measure,
+}
+_PARTS: Final = ("numpy", "cel-expr-python", "zen-engine", "durable-rules", "lmdb", "redis", "hiredis")
 Figure = float | str
 
 

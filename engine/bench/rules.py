@@ -10,7 +10,7 @@ round slower, never faster, and what is left of it falls on all three alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -20,7 +20,7 @@ from engine.bench.cases import Customer, Row, customers, many_actions, many_cond
 from engine.bench.durable_process import DurableProcess
 from engine.bench.ours import frame_of, program_of, table_reader
 from engine.bench.parts import Disagreement, PartMissing
-from engine.bench.timing import best_processor_s, per_item_us
+from engine.bench.timing import best_processor_s, in_turns, per_item_us
 from engine.ruleset.build import build_rulebook
 
 Figures = dict[str, float]
@@ -45,10 +45,11 @@ def _against(rows: Sequence[Row], everybody: Sequence[Customer]) -> Figures:
     _agree("zen-engine", expected, [sorted(zen(customer)) for customer in everybody])
     with DurableProcess() as durable:
         _agree("durable-rules", expected, durable.held)
-        ours_us, zen_us, durable_us = _in_turns(
+        ours_us, zen_us, durable_us = in_turns(
             lambda: per_item_us(ours, everybody, rounds=150),
             lambda: per_item_us(zen, everybody, rounds=6, at_once=2),
             durable.spell_us,
+            turns=_SPELLS,
         )
     return {
         "rules_over_zen": zen_us / ours_us,
@@ -57,12 +58,6 @@ def _against(rows: Sequence[Row], everybody: Sequence[Customer]) -> Figures:
         "zen_table_us": zen_us,
         "durable_table_us": durable_us,
     }
-
-
-def _in_turns(*measures: Callable[[], float]) -> list[float]:
-    """The best of each, measured one after the other again and again."""
-    spells = [[measure() for measure in measures] for _ in range(_SPELLS)]
-    return [min(found) for found in zip(*spells, strict=True)]
 
 
 def _agree(engine: str, expected: Sequence[list[int]], actual: Sequence[list[int]]) -> None:

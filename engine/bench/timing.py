@@ -44,3 +44,15 @@ def best_processor_s(function: Callable[[], object], *, rounds: int = 5) -> floa
         function()
         best = min(best, time.process_time() - started)
     return best
+
+
+def in_turns(*measures: Callable[[], float], turns: int) -> list[float]:
+    """The best of each, measured one after the other again and again."""
+    found = [[measure() for measure in measures] for _ in range(turns)]
+    return [min(best) for best in zip(*found, strict=True)]
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The value that `percent` percent of them do not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]

@@ -49,6 +49,7 @@ def arbiter(
 
 @contextmanager
 def _in_process(data_dir: Path | None, rules: Path | None) -> Iterator[Arbiter]:
+    from engine.api.event_servicer import EventServicer
     from engine.api.local import LocalArbiter
     from engine.api.servicers import ConsentServicer, DecisionServicer, OutcomeServicer
     from engine.bootstrap import open_application  # here, as a call to a server needs none of it
@@ -60,6 +61,7 @@ def _in_process(data_dir: Path | None, rules: Path | None) -> Iterator[Arbiter]:
             DecisionServicer(application.decisions, application.explanations),
             OutcomeServicer(application.outcomes),
             ConsentServicer(application.consents),
+            EventServicer(application.intake),
         )
 
 

@@ -8,12 +8,16 @@ from typing import Annotated
 import typer
 
 from engine._pb.arbiter.v1 import consent_service_pb2, types_pb2
-from engine.cli import render, values
+from engine.cli import consent_import, consent_proof, render, values
 from engine.cli.calls import arbiter, print_json
 from engine.cli.console import out, present
 from engine.cli.options import AsJson, Customer, Local, LocalDataDir, LocalRules, Target
 
-app = typer.Typer(help="Show and record consents and objections.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    help="Show, record, import and prove consents and objections.", no_args_is_help=True, add_completion=False
+)
+consent_proof.register(app)
+consent_import.register(app)
 
 
 class Said(StrEnum):
@@ -60,6 +64,17 @@ def record(
     actor: Annotated[str, typer.Option(help="Who records it: customer, agent:ID or a system.")] = "",
     notice_version: Annotated[str, typer.Option(help="Version of the notice the customer saw.")] = "",
     evidence: Annotated[str, typer.Option(help="Pointer to evidence, such as the id of a recording.")] = "",
+    notice: Annotated[str, typer.Option(help="Where the notice can be read, such as its address.")] = "",
+    notice_language: Annotated[str, typer.Option(help="Language the notice was shown in.")] = "",
+    legal_basis: Annotated[str, typer.Option(help="Legal basis the customer was told.")] = "",
+    jurisdiction: Annotated[str, typer.Option(help="Law it was given under, such as CH or EU.")] = "",
+    recipient: Annotated[
+        list[str] | None, typer.Option(help="Third party the data goes to; may be repeated.")
+    ] = None,
+    data_category: Annotated[
+        list[str] | None, typer.Option(help="Category of data it is about; may be repeated.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="How it was collected, such as checkbox or spoken.")] = "",
     target: Target = None,
     local: Local = False,
     data_dir: LocalDataDir = None,
@@ -75,6 +90,13 @@ def record(
         actor=actor,
         notice_version=notice_version,
         evidence=evidence,
+        notice=notice,
+        notice_language=notice_language,
+        legal_basis=legal_basis,
+        jurisdiction=jurisdiction,
+        recipients=recipient or [],
+        data_categories=data_category or [],
+        collection_method=method,
     )
     if recorded is not None:
         wish.record_time.FromDatetime(values.instant_option(recorded))

@@ -16,6 +16,8 @@ from rich.console import Console, RenderableType
 
 from engine import logs
 from engine.errors import SetupInvalid
+from engine.logfiles import identity_key
+from engine.pseudonyms import pseudonymise
 from engine.settings import Settings, load_settings
 
 EXIT_ERRORS = 3
@@ -60,6 +62,8 @@ def effective_settings(**overrides: object) -> Settings:
     with setup_errors():
         settings = load_settings(overrides)
     logs.configure(settings.log_level)
+    with setup_errors():
+        pseudonymise(identity_key(settings))
     return settings
 
 

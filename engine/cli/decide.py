@@ -53,6 +53,9 @@ def decide(
     language: Language = "",
     detail: Annotated[Detail, typer.Option(help="How much of the account to show.")] = Detail.STANDARD,
     request_id: Annotated[str, typer.Option(help="Idempotency key: the same one gives the same reply.")] = "",
+    gpc: Annotated[
+        bool, typer.Option("--gpc", help="The customer's browser sends Global Privacy Control.")
+    ] = False,
     target: Target = None,
     local: Local = False,
     data_dir: LocalDataDir = None,
@@ -74,6 +77,8 @@ def decide(
         ),
         request_id=request_id,
     )
+    if gpc:
+        request.privacy_signals.global_privacy_control = True
     _name_customer(request, customer, identity)
     with arbiter(target, local=local, data_dir=data_dir, rules=rules) as callee:
         response = callee.decide(request)

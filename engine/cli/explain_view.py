@@ -121,18 +121,34 @@ def _consent(trace: messages.ConsentTrace) -> Text:
 
 
 def _contact(trace: messages.ContactTrace) -> Text:
-    days = trace.window_seconds / 86_400
-    counted = ", ".join(f"{e.outcome} {e.time.ToDatetime():%Y-%m-%d %H:%M}" for e in trace.counted)
-    line = f"{trace.policy_id}: {len(trace.counted)} of {trace.limit} in {days:g} days per {trace.per}"
     text = Text.assemble(
         ("✗ " if trace.forbids else "· ", "red" if trace.forbids else ""),
-        line,
-        f" ({counted})" if counted else "",
+        f"{trace.policy_id}: {_contact_state(trace)}",
         (f"  {trace.file}:{trace.line}:{trace.column}", "dim"),
     )
     if trace.HasField("free_time"):
         text.append(f"  free again {trace.free_time.ToDatetime():%Y-%m-%d %H:%M} UTC", style="yellow")
     return text
+
+
+def _contact_state(trace: messages.ContactTrace) -> str:
+    """What was so at the decision: a count, the time on the customer's clock, or what was left."""
+    if trace.kind == "quiet_hours":
+        hours = "quiet hours" if trace.forbids else "no quiet hours"
+        return f"{hours}, {trace.local_time} in {trace.time_zone}"
+    days = f"in {trace.window_seconds / 86_400:g} days per {trace.per}"
+    if trace.kind == "budget":
+        left = str(trace.left) if trace.HasField("left") else "plenty"
+        return f"{left} left of {trace.limit} for all customers {days}"
+    told = ", ".join(_counted(event) for event in trace.counted)
+    return f"{len(trace.counted)} of {trace.limit} {days}" + (f" ({told})" if told else "")
+
+
+def _counted(event: messages.CountedContact) -> str:
+    until = (
+        f" until {event.reserved_until.ToDatetime():%H:%M} UTC" if event.HasField("reserved_until") else ""
+    )
+    return f"{event.outcome} {event.time.ToDatetime():%Y-%m-%d %H:%M}{until}"
 
 
 def _rival(rival: messages.RivalTrace) -> Text:

@@ -18,17 +18,19 @@ from engine.cli.console import (
     setup_errors,
 )
 from engine.cli.options import AsJson, DataDir, DecisionId, Registry
+from engine.cli.proof import Witnessed, prove
 from engine.decisionlog.errors import LogError
 from engine.decisionlog.log import DecisionLog
 from engine.decisionlog.record import encode_record
 from engine.errors import ArbiterError
+from engine.logfiles import DECISIONS
 from engine.service.decisions import read_decision
 
 if TYPE_CHECKING:
     from engine.service.explanations import Replay
 
 app = typer.Typer(
-    help="Read the decision log and replay decisions.", no_args_is_help=True, add_completion=False
+    help="Read and prove the decision log, and replay decisions.", no_args_is_help=True, add_completion=False
 )
 
 
@@ -75,6 +77,16 @@ def replay(
         out.print(f"same to the byte: {len(replayed.logged)} bytes; rules {versions.rules[:19]}, {models}")
     if not replayed.same:
         fail(_difference(replayed), EXIT_FAILED)
+
+
+@app.command()
+def verify(data_dir: DataDir = None, witness: Witnessed = None, as_json: AsJson = False) -> None:
+    """Prove that no decision was changed, moved or removed since it was logged.
+
+    Ends with 0 where the log is whole, 3 where there is nothing to check, 4 with every damage named.
+    """
+    require_data(effective_settings(data_dir=data_dir, log_level="error"), DECISIONS)
+    prove((DECISIONS,), data_dir=data_dir, witness=witness, as_json=as_json)
 
 
 def _difference(replayed: Replay) -> str:

@@ -10,6 +10,10 @@ import typer
 DataDir = Annotated[
     Path | None, typer.Option("--data-dir", help="Folder of state, decision log and consent ledger.")
 ]
+Store = Annotated[
+    str | None,
+    typer.Option("--store", help="Where customer state is: embedded, or the URL of a Redis."),
+]
 Rules = Annotated[Path | None, typer.Option("--rules", help="Folder of the rule set.")]
 Registry = Annotated[Path | None, typer.Option("--registry", help="Folder of published models.")]
 Target = Annotated[
@@ -28,3 +32,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and n
 Customer = Annotated[str, typer.Option("--customer", help="Customer id, such as C0131.")]
 Language = Annotated[str, typer.Option("--language", help="Language of the texts, such as en or fr.")]
 DecisionId = Annotated[str, typer.Argument(help="Id of a decision, as a reply gives it.")]
+Stream = Annotated[
+    str | None, typer.Option("--stream", help="URL of the Redis whose stream is meant, instead of a server.")
+]
+StreamName = Annotated[str, typer.Option("--name", help="Name of the stream.")]
+StreamGroup = Annotated[str, typer.Option("--group", help="Consumer group that reads the stream.")]
+CustomerId = Annotated[str, typer.Argument(help="Customer id, such as C0131.")]
+Actor = Annotated[str, typer.Option("--actor", help="Who does it, such as dpo:17; kept for good.")]
+Reason = Annotated[
+    str, typer.Option("--reason", help="Why, such as a ticket; kept for good, so it names nobody.")
+]

@@ -27,6 +27,16 @@ LEGEND = (
     "prior of all), context weight, value less cost"
 )
 _BANDS = {"low": "green", "medium": "yellow", "high": "red"}
+_LACKING = {
+    "consents": "consents cannot be read, so only what a contract needs is proposed",
+    "features:absent": "no features are known",
+    "features:schema": "features were written by another schema",
+    "contacts:unreadable": "earlier contacts cannot be read",
+    "contacts:unreservable": "contacts cannot be reserved",
+    "contacts:contended": "others reserve contacts of the customer at the same moment",
+    "budgets:unreadable": "what is left of budgets cannot be read",
+    "request_id:unkept": "the request id is not kept, so a retry decides again",
+}
 _FEW = 6
 """Withheld inputs that are named; more are counted."""
 
@@ -61,7 +71,7 @@ def _circumstances(response: decision_service_pb2.DecideResponse) -> Iterator[tu
     if not response.profiled:
         yield "no consent to profiling: rules and value only, no model, no behavioural data", "yellow"
     if response.degraded_by:
-        yield f"less than it could be: {', '.join(response.degraded_by)} does not work", "red"
+        yield f"less than it could be: {'; '.join(map(_lacking, response.degraded_by))}", "red"
     for cause in ("absent", "stale", "withheld"):
         names = [missing.name for missing in response.missing_inputs if missing.cause == cause]
         if names:
@@ -69,8 +79,25 @@ def _circumstances(response: decision_service_pb2.DecideResponse) -> Iterator[tu
             yield f"inputs {cause}: {', '.join(names[:_FEW])}{more}", "dim"
 
 
+def _lacking(code: str) -> str:
+    """What a decision had to do without, in words."""
+    if code in _LACKING:
+        return _LACKING[code]
+    what, _, name = code.partition(":")
+    match what:
+        case "model":
+            return f"the model {name} does not work"
+        case "reasons":
+            return f"the model {name} gives no reasons"
+        case "features" if name.endswith(":stale"):
+            return f"the features of {name.removesuffix(':stale')} are too old"
+    return f"{code} does not work"
+
+
 def _will(used: types_pb2.ConsentUsed) -> str:
     """What the customer said of a purpose; without a word, what the legal basis permits."""
+    if used.signal:
+        return f"{used.purpose} objected by {used.signal.upper()}"
     if used.state != types_pb2.CONSENT_STATE_UNKNOWN:
         return f"{used.purpose} {_state(used.state)}"
     basis = used.legal_basis.replace("_", " ")

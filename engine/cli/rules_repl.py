@@ -22,13 +22,13 @@ from engine.errors import SetupInvalid
 from engine.rulefiles import read_files
 from engine.ruleset.diagnostics import RuleSetInvalid, render
 from engine.settings import Settings
+from engine.stores import open_store
 from engine.suites.asking import Question
 from engine.suites.cases import fixture_customer, read_suites
 from engine.suites.documents import Given
 from engine.suites.facts import Facts
 from engine.suites.scores import TableScorer
 from engine.suites.wrong import FactWrong
-from feature_store.embedded import open_embedded
 from feature_store.errors import StoreError
 from feature_store.state import CustomerState
 
@@ -123,7 +123,7 @@ def _plain(text: str) -> Given:
 def _stored(settings: Settings, customer: str) -> CustomerState:
     """The customer as the store holds it. Raises SetupInvalid."""
     try:
-        store = open_embedded(settings.data_dir / "store")
+        store = open_store(settings, patient=True)
         try:
             state = store.read(customer)
         finally:

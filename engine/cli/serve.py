@@ -10,7 +10,7 @@ import typer
 from engine import serving
 from engine.cli.console import effective_settings, err, require_folder, setup_errors
 from engine.cli.demo import load
-from engine.cli.options import DataDir, Registry, Rules
+from engine.cli.options import DataDir, Registry, Rules, Store
 from engine.demo.cast import CAST
 from engine.settings import Settings, load_settings
 
@@ -27,6 +27,7 @@ def serve(
         int | None, typer.Option(help="Server processes; one for each core is best.", min=1, max=64)
     ] = None,
     data_dir: DataDir = None,
+    store: Store = None,
     rules: Rules = None,
     registry: Registry = None,
     metrics: Annotated[
@@ -34,7 +35,7 @@ def serve(
     ] = None,
     reflection: Annotated[bool | None, typer.Option(help="Serve gRPC reflection.")] = None,
     demo: Annotated[
-        bool, typer.Option("--demo", help="First load the demo company into the data directory.")
+        bool, typer.Option("--demo", help="First load the demo company, unless it is there.")
     ] = False,
 ) -> None:
     """Serve decisions over gRPC until SIGTERM or Ctrl-C.
@@ -46,6 +47,7 @@ def serve(
         port=port,
         workers=workers,
         data_dir=data_dir,
+        store=store,
         rules=rules,
         registry=registry,
         metrics=metrics,

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import typer
+from pydantic import SecretStr
 from rich.padding import Padding
 from rich.text import Text
 
 from engine.cli.console import effective_settings, present, print_document
 from engine.cli.options import AsJson, DataDir, Registry, Rules
 from engine.settings import Settings
+from feature_store.redis.address import without_secrets
 
 app = typer.Typer(add_completion=False)
 
@@ -38,7 +40,14 @@ def _row(effective: Settings, name: str, given: dict[str, Path | None]) -> dict[
         source = "environment" if given.get(name) is None else "option"
     return {
         "name": f"ARBITER_{name.upper()}",
-        "value": str(value) if isinstance(value, Path) else value,
+        "value": _shown(name, value),
         "from": source,
         "description": Settings.model_fields[name].description,
     }
+
+
+def _shown(name: str, value: object) -> object:
+    """A value without what is secret in it."""
+    if name == "store":
+        return without_secrets(str(value))
+    return str(value) if isinstance(value, Path | SecretStr) else value

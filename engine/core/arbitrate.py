@@ -13,6 +13,7 @@ import numpy.typing as npt
 from engine.core import reasons
 from engine.core.account import Account
 from engine.core.catalogue import Catalogue
+from engine.core.contact import Room
 from engine.core.policy import Pulls
 from engine.core.rulebook import Arbitration, ContactKind, ContactPolicy
 from engine.domain import Priority, PropensitySource, Reason, ReasonSource, Stage
@@ -63,10 +64,14 @@ def cut(
     catalogue: Catalogue,
     arbitration: Arbitration,
     policies: Sequence[ContactPolicy],
+    room: Room | None,
     currency: str,
     limit: int,
 ) -> list[int]:
-    """The candidates to return; the others leave the account with the reason they lost."""
+    """The candidates to return; the others leave the account with the reason they lost.
+
+    `room` is given where an action that is returned takes from what later ones may count on.
+    """
     exclusions = [p.scope for p in policies if p.kind is ContactKind.EXCLUSION]
     chosen: list[int] = []
     for i in ranked:
@@ -74,10 +79,13 @@ def cut(
             _below(priorities[i], arbitration, currency)
             or _group_full(i, chosen, catalogue, arbitration)
             or _excluded(i, chosen, catalogue, exclusions)
+            or (None if room is None else room.refusal(i))
             or _beyond(chosen, limit)
         )
         if reason is None:
             chosen.append(i)
+            if room is not None:
+                room.choose(i)
         else:
             account.remove(i, Stage.ARBITRATION, (reason,))
     return chosen

@@ -2,9 +2,9 @@
 
 Sizes are counted in steps, so that changes of different inputs compare: flipping a truth value, moving a
 category by one place in its declared order, giving or leaving out a fact of the moment, supplying a missing
-value, another place or channel, a consent given, or a rest from contacts are one step each; a number's
-change is its distance over the width of the middle half of customers, or where no reference is known over
-the larger of both values.
+value, another place or channel, a consent given, a rest from contacts, waking hours, or a unit more of a
+budget are one step each; a number's change is its distance over the width of the middle half of customers,
+or where no reference is known over the larger of both values.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from engine.core.supply import PLENTY, Supply
 from engine.domain import ContextScalar, DecisionRequest
 from feature_store.state import CustomerState
 
@@ -47,6 +48,7 @@ class Case:
 
     request: DecisionRequest
     state: CustomerState
+    supply: Supply = PLENTY
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 Legal basis consent needs a recorded grant; legitimate interest holds until refused; contract holds
 until objected. An objection beats every basis (GDPR Art. 21). Unknown denies where the basis is consent.
+Where consents cannot be read, an objection may be among them: only what a contract needs goes on. Global
+Privacy Control in a request objects, for that request, to the purposes the policy lists.
 """
 
 from __future__ import annotations
@@ -10,18 +12,59 @@ from collections.abc import Mapping, Sequence
 
 from engine.core import reasons
 from engine.core.rulebook import ConsentPolicy, PurposeRule
-from engine.domain import ConsentUsed, LegalBasis, Reason, ReasonSource
+from engine.domain import ConsentUsed, DecisionRequest, LegalBasis, Reason, ReasonSource
 from feature_store.consents import effective_consent
-from feature_store.state import ConsentRecord, ConsentState
+from feature_store.state import ConsentRecord, ConsentState, CustomerState
 
-_REFUSED = frozenset({ConsentState.DENIED, ConsentState.WITHDRAWN, ConsentState.OBJECTED})
+GPC = "gpc"
+"""Global Privacy Control, the privacy signal that browsers send as `Sec-GPC: 1`."""
+
+_REFUSED = frozenset(
+    {ConsentState.DENIED, ConsentState.WITHDRAWN, ConsentState.OBJECTED, ConsentState.UNREADABLE}
+)
 _CODES: Mapping[ConsentState, str] = {
     ConsentState.DENIED: reasons.CONSENT_DENIED,
     ConsentState.WITHDRAWN: reasons.CONSENT_WITHDRAWN,
     ConsentState.OBJECTED: reasons.CONSENT_OBJECTED,
     ConsentState.EXPIRED: reasons.CONSENT_EXPIRED,
     ConsentState.UNKNOWN: reasons.CONSENT_UNKNOWN,
+    ConsentState.UNREADABLE: reasons.CONSENT_UNREADABLE,
 }
+
+
+def judge_request(
+    policy: ConsentPolicy, request: DecisionRequest, state: CustomerState, *, now_ms: int
+) -> dict[str, ConsentUsed]:
+    """The effective consent of every declared purpose for one request, by purpose."""
+    if not state.consents_readable:
+        judged = {p.purpose: _unreadable(p, request.channel) for p in policy.purposes.values()}
+    else:
+        judged = judge(state.consents, policy=policy, channel=request.channel, now_ms=now_ms)
+    if request.global_privacy_control:
+        for purpose in policy.gpc_purposes.intersection(judged):
+            judged[purpose] = _signalled(judged[purpose], request.channel)
+    return judged
+
+
+def _unreadable(rule: PurposeRule, channel: str) -> ConsentUsed:
+    basis = rule.channel_basis.get(channel, rule.basis)
+    state = ConsentState.UNREADABLE
+    return ConsentUsed(rule.purpose, channel, state, basis, is_permitted(basis, state), None)
+
+
+def _signalled(used: ConsentUsed, channel: str) -> ConsentUsed:
+    """The objection by signal, unless the customer's own is on record."""
+    if used.state is ConsentState.OBJECTED:
+        return used
+    return ConsentUsed(
+        purpose=used.purpose,
+        channel=channel,
+        state=ConsentState.OBJECTED,
+        legal_basis=used.legal_basis,
+        permitted=False,
+        since_ms=None,
+        signal=GPC,
+    )
 
 
 def judge(
@@ -43,6 +86,7 @@ def _judge_purpose(
         legal_basis=basis,
         permitted=is_permitted(basis, effective.state),
         since_ms=effective.since_ms,
+        position=effective.position,
     )
 
 
@@ -58,4 +102,5 @@ def is_permitted(basis: LegalBasis, state: ConsentState) -> bool:
 def refusal(used: ConsentUsed, *, channel: str) -> Reason:
     """Why a purpose that is not permitted is not."""
     values = {"purpose": used.purpose, "channel": channel}
-    return Reason(_CODES[used.state], ReasonSource.CONSENT, values=values)
+    code = reasons.CONSENT_SIGNALLED if used.signal else _CODES[used.state]
+    return Reason(code, ReasonSource.CONSENT, values=values)

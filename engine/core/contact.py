@@ -1,15 +1,19 @@
-"""Contact policies: limits over sliding windows that end now."""
+"""Contact policies: limits over sliding windows that end now, local quiet hours, and shared budgets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from engine.core.account import Account
-from engine.core.rulebook import ContactKind, ContactPolicy, CountedPer
+from engine.core.catalogue import Catalogue
+from engine.core.inputs import InputLayout
+from engine.core.rulebook import ContactKind, ContactPolicy, CountedPer, Mask, QuietTime, Rulebook
+from engine.core.supply import PLENTY, Held, HeldBudget, Supply
 from engine.domain import Action, Reason, ReasonSource, Stage
-from feature_store.state import ContactEvent
+from feature_store.state import ContactEvent, Demand, OutcomeType
 
 _EVENT_KEY: Mapping[CountedPer, Callable[[ContactEvent], str]] = {
     CountedPer.ACTION: lambda e: e.action_id,
@@ -18,85 +22,194 @@ _EVENT_KEY: Mapping[CountedPer, Callable[[ContactEvent], str]] = {
     CountedPer.PURPOSE: lambda e: e.purpose,
     CountedPer.OVERALL: lambda _: "",
 }
+_COUNTING = frozenset({ContactKind.CAP, ContactKind.COOLDOWN, ContactKind.EXCLUSION})
 
 
-def limit(
-    account: Account,
-    *,
-    policies: Sequence[ContactPolicy],
-    actions: Sequence[Action],
-    events: Sequence[ContactEvent],
-    channel: str,
-    now_ms: int,
-) -> None:
-    """Removes the candidates that a cap, cool-down or exclusion forbids now, with every such reason."""
-    if not events:
-        return
+@dataclass(frozen=True, slots=True, eq=False)
+class Limits:
+    """The contact policies of a rule set, laid out for many decisions.
+
+    `standing` are those that may forbid without any contact. `reserving` count what is reserved, and
+    `reserved` are the actions one of them is for. `demands` are the budgets that actions at a place draw on.
+    """
+
+    policies: tuple[ContactPolicy, ...]
+    standing: tuple[ContactPolicy, ...]
+    reserving: tuple[ContactPolicy, ...]
+    budgets: tuple[ContactPolicy, ...]
+    reserved: Mask
+    demands: Mapping[tuple[str, str], tuple[Demand, ...]]
+    actions: tuple[Action, ...]
+    index: Mapping[str, int]  # action id to its place
+    zone_places: Mapping[str, int]  # input that names a time zone to its place in `Frame.values`
+
+    @property
+    def hold(self) -> bool:
+        """Whether any policy has decisions hold something."""
+        return bool(self.reserving or self.budgets)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moment:
+    """What contact policies look at in one decision; `values` are those of its frame."""
+
+    events: Sequence[ContactEvent]
+    channel: str
+    now_ms: int
+    values: Sequence[object] = ()
+    supply: Supply = PLENTY
+
+
+def lay_out(policies: Sequence[ContactPolicy], catalogue: Catalogue, layout: InputLayout) -> Limits:
+    """The policies, prepared."""
+    strict = reserving(policies)
+    budgets = tuple(p for p in policies if p.kind is ContactKind.BUDGET)
+    nobody: Mask = np.zeros(len(catalogue.actions), dtype=np.bool_)
+    return Limits(
+        policies=tuple(policies),
+        standing=tuple(p for p in policies if p.kind not in _COUNTING),
+        reserving=strict,
+        budgets=budgets,
+        reserved=np.logical_or.reduce([nobody, *(p.scope for p in strict)]),
+        demands={place: _demands(budgets, catalogue, place) for place in catalogue.availability},
+        actions=catalogue.actions,
+        index={action.id: i for i, action in enumerate(catalogue.actions)},
+        zone_places={
+            p.quiet.zone_input: layout.index[p.quiet.zone_input]
+            for p in policies
+            if p.quiet is not None and p.quiet.zone_input
+        },
+    )
+
+
+def _demands(
+    budgets: Sequence[ContactPolicy], catalogue: Catalogue, place: tuple[str, str]
+) -> tuple[Demand, ...]:
+    mask = catalogue.availability[place].mask
+    return tuple(
+        dict.fromkeys(
+            _demand(policy, catalogue.actions[i], place[0])
+            for policy in budgets
+            for i in np.flatnonzero(policy.scope & mask).tolist()
+        )
+    )
+
+
+def _demand(policy: ContactPolicy, action: Action, channel: str) -> Demand:
+    return Demand(budget_name(policy, action, channel), policy.limit, policy.window_ms)
+
+
+def budget_name(policy: ContactPolicy, action: Action, channel: str) -> str:
+    """The budget an action draws on under a policy: one for each of what it is counted per."""
+    key = _action_key(policy.per, action, channel)
+    return f"{policy.id}/{key}" if key else policy.id
+
+
+def limit(account: Account, *, limits: Limits, moment: Moment) -> None:
+    """Removes the candidates that a contact policy forbids now, with every such reason."""
+    policies = limits.policies if moment.events or not moment.supply.reservable else limits.standing
     found: dict[int, list[Reason]] = {}
     for policy in policies:
-        for index in _forbidden(policy, account, actions, events, channel, now_ms):
-            reason = Reason(policy.reason, ReasonSource.CONTACT, policy.id)
-            found.setdefault(index, []).append(reason)
+        for index in _forbidden(policy, account, limits, moment):
+            found.setdefault(index, []).append(_reason(policy))
     for index, reasons in found.items():
         account.remove(index, Stage.CONTACT, tuple(reasons))
 
 
-def _forbidden(
-    policy: ContactPolicy,
-    account: Account,
-    actions: Sequence[Action],
-    events: Sequence[ContactEvent],
-    channel: str,
-    now_ms: int,
+def _reason(policy: ContactPolicy) -> Reason:
+    return Reason(policy.reason, ReasonSource.CONTACT, policy.id)
+
+
+def _forbidden(policy: ContactPolicy, account: Account, limits: Limits, moment: Moment) -> list[int]:
+    """Candidates in scope that the policy forbids."""
+    scope: list[int] = np.flatnonzero(policy.scope & account.alive).tolist()
+    if not scope or policy.id in moment.supply.waived:
+        return []
+    if policy.quiet is not None:
+        return scope if quiet_until_ms(policy.quiet, limits, moment) is not None else []
+    if policy.kind is ContactKind.BUDGET:
+        return [i for i in scope if units_left(policy, limits.actions[i], moment) == 0]
+    if not moment.supply.reservable and OutcomeType.RESERVED in policy.counts:
+        return scope
+    return _counted_out(policy, scope, limits.actions, moment)
+
+
+def _counted_out(
+    policy: ContactPolicy, scope: Sequence[int], actions: Sequence[Action], moment: Moment
 ) -> list[int]:
-    """Candidates in scope that the policy forbids. An event ahead of `now` counts: fail closed."""
-    scope = np.flatnonzero(policy.scope & account.alive).tolist()
-    counted = [e for e in events if e.outcome in policy.counts and e.at_ms > now_ms - policy.window_ms]
-    if not scope or not counted:
+    events = _within(policy, moment)
+    if not events:
         return []
     if policy.kind is ContactKind.EXCLUSION:
         members = {actions[i].id for i in np.flatnonzero(policy.scope).tolist()}
-        taken = {e.action_id for e in counted} & members
+        taken = {e.action_id for e in events} & members
         return [i for i in scope if taken - {actions[i].id}]
-    return _over_limit(policy, scope, actions, counted, channel)
+    counts = _counts(policy, events)
+    return [
+        i for i in scope if counts.get(_action_key(policy.per, actions[i], moment.channel), 0) >= policy.limit
+    ]
+
+
+def _within(policy: ContactPolicy, moment: Moment) -> list[ContactEvent]:
+    """The events that count now. One ahead of `now` counts: fail closed."""
+    now_ms = moment.now_ms
+    return [e for e in moment.events if e.outcome in policy.counts and now_ms < ends_ms(policy, e)]
+
+
+def ends_ms(policy: ContactPolicy, event: ContactEvent) -> int:
+    """When an event no longer counts under a policy: as it leaves the window, or as its reservation ends."""
+    leaves_ms = event.at_ms + policy.window_ms
+    if event.outcome is not OutcomeType.RESERVED:
+        return leaves_ms
+    held_ms = event.at_ms + policy.reserve_ms
+    return min(leaves_ms, held_ms if event.until_ms is None else min(held_ms, event.until_ms))
+
+
+def _counts(policy: ContactPolicy, events: Sequence[ContactEvent]) -> dict[str, int]:
+    key_of = _EVENT_KEY[policy.per]
+    counts: dict[str, int] = {}
+    for event in events:
+        key = key_of(event)
+        counts[key] = counts.get(key, 0) + 1
+    return counts
 
 
 def counted(
-    policy: ContactPolicy,
-    action: Action,
-    *,
-    actions: Sequence[Action],
-    events: Sequence[ContactEvent],
-    channel: str,
-    now_ms: int,
+    policy: ContactPolicy, action: Action, *, actions: Sequence[Action], moment: Moment
 ) -> tuple[ContactEvent, ...]:
-    """The events that count against an action under a policy now, oldest first.
+    """The events that count against an action under a cap, cool-down or exclusion now, oldest first.
 
     The policy forbids an action in its scope exactly where there are at least `policy.limit` of them.
     """
-    within = [e for e in events if e.outcome in policy.counts and e.at_ms > now_ms - policy.window_ms]
+    within = _within(policy, moment)
     if policy.kind is ContactKind.EXCLUSION:
         members = {actions[i].id for i in np.flatnonzero(policy.scope).tolist()} - {action.id}
         found = [e for e in within if e.action_id in members]
     else:
-        key_of, key = _EVENT_KEY[policy.per], _action_key(policy.per, action, channel)
+        key_of, key = _EVENT_KEY[policy.per], _action_key(policy.per, action, moment.channel)
         found = [e for e in within if key_of(e) == key]
     return tuple(sorted(found, key=lambda e: e.at_ms))
 
 
-def _over_limit(
-    policy: ContactPolicy,
-    scope: Sequence[int],
-    actions: Sequence[Action],
-    counted: Sequence[ContactEvent],
-    channel: str,
-) -> list[int]:
-    key_of = _EVENT_KEY[policy.per]
-    counts: dict[str, int] = {}
-    for event in counted:
-        key = key_of(event)
-        counts[key] = counts.get(key, 0) + 1
-    return [i for i in scope if counts.get(_action_key(policy.per, actions[i], channel), 0) >= policy.limit]
+def quiet_until_ms(quiet: QuietTime, limits: Limits, moment: Moment) -> int | None:
+    """When the quiet hours that it is now for the customer end; None where it is none."""
+    if quiet.channels and moment.channel not in quiet.channels:
+        return None
+    return quiet.period.until_ms(zone_of(quiet, limits, moment), moment.now_ms)
+
+
+def zone_of(quiet: QuietTime, limits: Limits, moment: Moment) -> str:
+    """The customer's time zone, as far as it is known."""
+    if quiet.zone_input:
+        zone = moment.values[limits.zone_places[quiet.zone_input]]
+        if isinstance(zone, str) and quiet.period.knows(zone):
+            return zone
+    return quiet.zone
+
+
+def units_left(policy: ContactPolicy, action: Action, moment: Moment) -> int | None:
+    """Units left of the budget an action draws on; None where it has plenty."""
+    return moment.supply.left.get(budget_name(policy, action, moment.channel))
 
 
 def _action_key(per: CountedPer, action: Action, channel: str) -> str:
@@ -111,3 +224,89 @@ def _action_key(per: CountedPer, action: Action, channel: str) -> str:
             return action.purpose
         case CountedPer.OVERALL:
             return ""
+
+
+@dataclass(slots=True)
+class Room:
+    """What is left for one decision as it chooses: each action chosen takes up what it will hold."""
+
+    limits: Limits
+    moment: Moment
+    _counts: dict[str, dict[str, int]] = field(default_factory=dict)  # by policy, then by key
+    _left: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._left.update(self.moment.supply.left)
+        for policy in self._caps():
+            self._counts[policy.id] = _counts(policy, _within(policy, self.moment))
+
+    def _caps(self) -> Iterator[ContactPolicy]:
+        waived = self.moment.supply.waived
+        return (
+            p for p in self.limits.reserving if p.kind is not ContactKind.EXCLUSION and p.id not in waived
+        )
+
+    def refusal(self, index: int) -> Reason | None:
+        """Why an action cannot be returned besides those chosen; None where it can."""
+        action, channel = self.limits.actions[index], self.moment.channel
+        for policy in self._caps():
+            key = _action_key(policy.per, action, channel)
+            if policy.scope[index] and self._counts[policy.id].get(key, 0) >= policy.limit:
+                return _reason(policy)
+        for policy in self.limits.budgets:
+            if policy.id in self.moment.supply.waived or not policy.scope[index]:
+                continue
+            if self._left.get(budget_name(policy, action, channel)) == 0:
+                return _reason(policy)
+        return None
+
+    def choose(self, index: int) -> None:
+        """Takes up what a chosen action will hold."""
+        action, channel = self.limits.actions[index], self.moment.channel
+        for policy in self._caps() if self.limits.reserved[index] else ():
+            counts, key = self._counts[policy.id], _action_key(policy.per, action, channel)
+            counts[key] = counts.get(key, 0) + 1
+        for policy in self.limits.budgets:
+            name = budget_name(policy, action, channel)
+            if policy.scope[index] and self._left.get(name, 0) > 0:
+                self._left[name] -= 1
+
+
+def holds(limits: Limits, action_ids: Sequence[str], *, channel: str, now_ms: int) -> tuple[Held, ...]:
+    """What must be held for returned actions, in their order; nothing where no policy asks for it."""
+    if not limits.hold:
+        return ()
+    found = (_held(limits, limits.index[name], channel, now_ms) for name in action_ids)
+    return tuple(held for held in found if held.budgets or held.reserved_until_ms is not None)
+
+
+def _held(limits: Limits, index: int, channel: str, now_ms: int) -> Held:
+    action = limits.actions[index]
+    reserved = [p.reserve_ms for p in limits.reserving if p.scope[index]]
+    budgets = [p for p in limits.budgets if p.scope[index]]
+    return Held(
+        action_id=action.id,
+        reserved_until_ms=now_ms + max(reserved) if reserved else None,
+        budgets=tuple(
+            HeldBudget(budget_name(p, action, channel), p.limit, p.window_ms, tuple(sorted(p.counts)))
+            for p in budgets
+        ),
+        budgets_until_ms=now_ms + max(p.reserve_ms for p in budgets) if budgets else 0,
+    )
+
+
+def reserving(policies: Iterable[ContactPolicy]) -> tuple[ContactPolicy, ...]:
+    """The policies that count what decisions reserve for one customer."""
+    return tuple(p for p in policies if p.kind in _COUNTING and OutcomeType.RESERVED in p.counts)
+
+
+def budget_names(rulebook: Rulebook) -> frozenset[str]:
+    """Every budget that an action can draw on."""
+    return frozenset(
+        budget_name(policy, action, treatment.channel)
+        for policy in rulebook.contact
+        if policy.kind is ContactKind.BUDGET
+        for action, within in zip(rulebook.actions, policy.scope.tolist(), strict=True)
+        for treatment in action.treatments
+        if within
+    )

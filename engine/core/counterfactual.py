@@ -80,9 +80,7 @@ def _search(
 ) -> _Search:
     request, state = case.request, case.state
     inputs = examine(snapshot, request, state, now_ms=now_ms).inputs
-    consents = consent.judge(
-        state.consents, policy=snapshot.rulebook.consent, channel=request.channel, now_ms=now_ms
-    )
+    consents = consent.judge_request(snapshot.rulebook.consent, request, state, now_ms=now_ms)
     variations = Variations(snapshot, case, inputs, consents, grounds, now_ms)
     return _Search(variations, action, decision)
 
@@ -213,6 +211,7 @@ class _Search:
             case.request,
             case.state,
             now_ms=variations.now_ms,
+            supply=case.supply,
             with_model_reasons=False,
         )
         return decision if decision.profiled == self.decision.profiled else None

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import nan
 
 import numpy as np
 
 from engine.core.rulebook import Frame, InputType, Rulebook, Vocabulary
 from engine.core.scoring import Vector
-from engine.domain import DecisionRequest, MissingCause
-from feature_store.schema import FeatureSchema
+from engine.domain import ContextValue, DecisionRequest, MissingCause
+from feature_store.schema import Feature, FeatureSchema
 from feature_store.state import CustomerState, FeatureVector, Signal
 
 CHURN_SCORE = "scores.churn"
@@ -107,12 +108,13 @@ def gather(
     now_ms: int,
 ) -> Inputs:
     """Everything the rules may read now, with what is missing and why."""
-    vector, stale, degraded_by = _current_features(schema, state, now_ms)
+    vector, stale, degraded_by = _current_features(schema, request, state, now_ms)
     values: list[object] = list(schema.decode_all(vector))
     values.extend([None] * (len(layout.vocabulary.inputs) - len(values)))
     causes = dict.fromkeys(stale, MissingCause.STALE)
     _fill_request(values, layout, request, permitted)
-    _fill_signals(values, layout, state.signals, now_ms)
+    if state.consents_readable:  # else whether a signal stands is not known either
+        _fill_signals(values, layout, state.signals, now_ms)
     if not profiled:
         for place in layout.withheld:
             values[place] = None
@@ -124,31 +126,56 @@ def gather(
     return Inputs(Frame(values, missing, now_ms), vector, causes, degraded_by, profiled)
 
 
-def current_vector(schema: FeatureSchema, state: CustomerState, *, now_ms: int) -> Vector:
+def current_vector(
+    schema: FeatureSchema, request: DecisionRequest, state: CustomerState, *, now_ms: int
+) -> Vector:
     """What models read of a customer now, float32 of shape (features,): for scoring many in one run."""
-    return _current_features(schema, state, now_ms)[0]
+    return _current_features(schema, request, state, now_ms)[0]
 
 
 def _current_features(
-    schema: FeatureSchema, state: CustomerState, now_ms: int
+    schema: FeatureSchema, request: DecisionRequest, state: CustomerState, now_ms: int
+) -> tuple[Vector, tuple[int, ...], list[str]]:
+    """The features to read now, the places of stale ones, what is degraded."""
+    vector, stale, degraded_by = _stored_features(schema, state.features, now_ms)
+    for place, feature in schema.requested:
+        vector[place] = _requested(feature, request.context.get(feature.name))
+    return vector, stale, degraded_by
+
+
+def _requested(feature: Feature, value: ContextValue | None) -> float:
+    """The stored form of a value that came with the request; its default, else NaN, where none did.
+
+    A value that float32 cannot hold as it is counts as none.
+    """
+    try:
+        return feature.encode(feature.default if value is None else value)  # type: ignore[arg-type]  # refused
+    except ValueError:
+        return nan
+
+
+def _stored_features(
+    schema: FeatureSchema, packed: FeatureVector | None, now_ms: int
 ) -> tuple[Vector, tuple[int, ...], list[str]]:
     """The vector with defaults filled and stale views blanked, the stale places, what is degraded."""
-    packed = state.features
     if packed is None or not _fits(schema, packed):
         cause = "features:absent" if packed is None else "features:schema"
         return np.full(len(schema.feature), np.nan, dtype=np.float32), (), [cause]
     vector = np.where(np.isnan(packed.values), schema.defaults, packed.values)
+    if packed.unread:
+        vector[list(packed.unread)] = np.nan
     old = [
         i
         for i, (view, at_ms) in enumerate(zip(schema.view, packed.view_times_ms, strict=True))
         if now_ms - at_ms >= view.freshness_ms
     ]
+    degraded_by = ["features:schema"] if packed.unread else []
     if not old:
-        return vector, (), []
+        return vector, (), degraded_by
     stale = np.isin(schema.view_index, old)
     vector[stale] = np.nan
     places = tuple(np.flatnonzero(stale).tolist())
-    return vector, places, [f"features:{schema.view[i].name}:stale" for i in old]
+    return vector, places, degraded_by + [f"features:{schema.view[i].name}:stale" for i in old]
 
 
 def without_behaviour(state: CustomerState, schema: FeatureSchema) -> CustomerState:

@@ -19,6 +19,7 @@ from engine.core.policy import Pulls
 from engine.core.rulebook import Mask
 from engine.core.scoring import ScoringError
 from engine.core.snapshot import Snapshot
+from engine.core.supply import PLENTY, Supply
 from engine.domain import (
     ChurnRisk,
     ConsentUsed,
@@ -49,6 +50,7 @@ class _Work:
     inputs: Inputs
     account: Account
     degraded_by: list[str]
+    supply: Supply = PLENTY
     pulls: Pulls = field(default_factory=lambda: Pulls({}, {}, {}))
     unusable: dict[str, MissingCause] = field(default_factory=dict)
     shadow_rules: list[str] = field(default_factory=list)
@@ -76,29 +78,42 @@ def decide(
     state: CustomerState,
     *,
     now_ms: int,
+    supply: Supply = PLENTY,
     with_model_reasons: bool = True,
     with_rule_reasons: bool = True,
 ) -> Decision:
     """The next best actions for one customer, with the fate of every catalogue action.
 
-    `request` must be valid for the snapshot's vocabulary. Never raises for missing data or failing
-    models: the answer says what it had to do without. `with_model_reasons=False` leaves out the reasons
-    models give, which are most of the work; `with_rule_reasons=False` those rules give, why nothing is
-    proposed, missing inputs and shadow rules. Ranks, priorities and fates are the same, which is what
-    comparing many decisions needs.
+    `request` must be valid for the snapshot's vocabulary. `supply` is what can be had besides. Never raises
+    for missing data or failing models: the answer says what it had to do without.
+    `with_model_reasons=False` leaves out the reasons models give, which are most of the work;
+    `with_rule_reasons=False` those rules give, why nothing is proposed, missing inputs and shadow rules.
+    Ranks, priorities and fates are the same, which is what comparing many decisions needs.
     """
     work = _begin(snapshot, request, state, now_ms)
+    _supplied(work, supply)
     work.with_model_reasons, work.with_rule_reasons = with_model_reasons, with_rule_reasons
     return _decided(work)[0]
 
 
 def decide_examined(
-    snapshot: Snapshot, request: DecisionRequest, state: CustomerState, *, now_ms: int
+    snapshot: Snapshot,
+    request: DecisionRequest,
+    state: CustomerState,
+    *,
+    now_ms: int,
+    supply: Supply = PLENTY,
 ) -> tuple[Decision, Examination]:
     """Decides without reasons, as `decide` can, and returns what the rules said too; for comparing."""
     work = _begin(snapshot, request, state, now_ms)
+    _supplied(work, supply)
     work.with_model_reasons = work.with_rule_reasons = False
     return _decided(work)
+
+
+def _supplied(work: _Work, supply: Supply) -> None:
+    work.supply = supply
+    work.degraded_by.extend(supply.degraded_by)
 
 
 def _decided(work: _Work) -> tuple[Decision, Examination]:
@@ -144,7 +159,7 @@ def inputs_seen(
 
 def _begin(snapshot: Snapshot, request: DecisionRequest, state: CustomerState, now_ms: int) -> _Work:
     rulebook = snapshot.rulebook
-    consents = consent.judge(state.consents, policy=rulebook.consent, channel=request.channel, now_ms=now_ms)
+    consents = consent.judge_request(rulebook.consent, request, state, now_ms=now_ms)
     permitted = {purpose: used.permitted for purpose, used in consents.items()}
     profiled = permitted[rulebook.consent.profiling_purpose]
     inputs = gather(
@@ -158,9 +173,8 @@ def _begin(snapshot: Snapshot, request: DecisionRequest, state: CustomerState, n
     )
     available = snapshot.catalogue.availability[request.channel, request.placement]
     account = Account(rulebook.actions, available.mask, available.fates)
-    return _Work(
-        snapshot, request, state, now_ms, consents, profiled, inputs, account, list(inputs.degraded_by)
-    )
+    degraded_by = [*([] if state.consents_readable else ["consents"]), *inputs.degraded_by]
+    return _Work(snapshot, request, state, now_ms, consents, profiled, inputs, account, degraded_by)
 
 
 def _filter(work: _Work) -> None:
@@ -237,13 +251,12 @@ def _score_churn(work: _Work) -> None:
 
 
 def _limit_contacts(work: _Work) -> None:
-    contact.limit(
-        work.account,
-        policies=work.snapshot.rulebook.contact,
-        actions=work.snapshot.catalogue.actions,
-        events=work.state.contacts,
-        channel=work.request.channel,
-        now_ms=work.now_ms,
+    contact.limit(work.account, limits=work.snapshot.limits, moment=_moment(work))
+
+
+def _moment(work: _Work) -> contact.Moment:
+    return contact.Moment(
+        work.state.contacts, work.request.channel, work.now_ms, work.inputs.frame.values, work.supply
     )
 
 
@@ -259,6 +272,7 @@ def _answer(work: _Work, candidates: list[int]) -> Decision:
         catalogue=catalogue,
         arbitration=rulebook.arbitration,
         policies=rulebook.contact,
+        room=contact.Room(work.snapshot.limits, _moment(work)) if work.snapshot.limits.hold else None,
         currency=rulebook.currency,
         limit=work.request.limit,
     )

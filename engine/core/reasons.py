@@ -5,8 +5,10 @@ A rule set must have words for every one of them (`arbiter rules check` says whi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
+
+from engine.domain import ReasonText
 
 NOT_ON_CHANNEL: Final = "NOT_ON_CHANNEL"
 NOT_ON_PLACEMENT: Final = "NOT_ON_PLACEMENT"
@@ -17,6 +19,8 @@ CONSENT_WITHDRAWN: Final = "CONSENT_WITHDRAWN"
 CONSENT_OBJECTED: Final = "CONSENT_OBJECTED"
 CONSENT_EXPIRED: Final = "CONSENT_EXPIRED"
 CONSENT_UNKNOWN: Final = "CONSENT_UNKNOWN"
+CONSENT_UNREADABLE: Final = "CONSENT_UNREADABLE"
+CONSENT_SIGNALLED: Final = "CONSENT_SIGNALLED"
 INPUT_MISSING: Final = "INPUT_MISSING"
 INPUT_WITHHELD: Final = "INPUT_WITHHELD"
 CONDITION_FAILED: Final = "CONDITION_FAILED"
@@ -37,6 +41,8 @@ PLACEHOLDERS: Final[Mapping[str, frozenset[str]]] = {
     CONSENT_OBJECTED: frozenset({"purpose", "channel"}),
     CONSENT_EXPIRED: frozenset({"purpose", "channel"}),
     CONSENT_UNKNOWN: frozenset({"purpose", "channel"}),
+    CONSENT_UNREADABLE: frozenset({"purpose", "channel"}),  # it may be on record, and cannot be read now
+    CONSENT_SIGNALLED: frozenset({"purpose", "channel"}),  # Global Privacy Control in the request
     INPUT_MISSING: frozenset({"inputs", "rule"}),  # a rule needs inputs that are absent or stale
     INPUT_WITHHELD: frozenset({"inputs", "rule"}),  # a rule needs inputs withheld without profiling
     CONDITION_FAILED: frozenset({"rule"}),  # a condition could not be computed, e.g. division by zero
@@ -48,6 +54,29 @@ PLACEHOLDERS: Final[Mapping[str, frozenset[str]]] = {
     PRIOR_ONLY: frozenset(),  # propensity is the population's rate, not this customer's
 }
 """Code to the names its texts may use in braces. `purpose` and the like are ids."""
+
+STAND_INS: Final[Mapping[str, tuple[str, str]]] = {
+    CONSENT_UNREADABLE: (
+        "The customer's consents cannot be read now, so {purpose} ({channel}) is taken as refused.",
+        "We cannot look up your choices at the moment, so we propose nothing that depends on them.",
+    ),
+    CONSENT_SIGNALLED: (
+        "The customer's browser objects to {purpose} (Global Privacy Control).",
+        "Your browser's privacy setting asks us not to do this, and we respect that.",
+    ),
+}
+"""Words for the agent and the customer of codes younger than the first rule sets, which may lack them; so
+every past version still compiles. A rule set's own words come first.
+"""
+
+
+def stand_ins(languages: Collection[str]) -> dict[str, ReasonText]:
+    """The words above, the same in every language."""
+    return {
+        code: ReasonText(code, dict.fromkeys(languages, agent), dict.fromkeys(languages, customer))
+        for code, (agent, customer) in STAND_INS.items()
+    }
+
 
 MODEL_PLACEHOLDERS: Final = frozenset({"value", "typical"})
 """Placeholders of reasons that models give (codes named in model manifests)."""

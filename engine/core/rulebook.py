@@ -111,10 +111,12 @@ class ContactKind(StrEnum):
     CAP = "cap"
     COOLDOWN = "cooldown"
     EXCLUSION = "exclusion"
+    QUIET_HOURS = "quiet_hours"
+    BUDGET = "budget"
 
 
 class CountedPer(StrEnum):
-    """Which events count together for a cap or cool-down."""
+    """Which events count together for a cap, cool-down or budget."""
 
     ACTION = "action"
     GROUP = "group"
@@ -123,13 +125,47 @@ class CountedPer(StrEnum):
     OVERALL = "overall"
 
 
+class LocalPeriod(Protocol):
+    """Hours of local days, such as 21:00 to 08:00."""
+
+    def until_ms(self, zone: str, now_ms: int) -> int | None:
+        """When the period that now lies in ends; None where now is outside. A zone nobody knows is UTC."""
+        ...
+
+    def clock(self, zone: str, at_ms: int) -> str:
+        """What a clock on the wall shows there, date and time, for people."""
+        ...
+
+    def knows(self, zone: str) -> bool:
+        """Whether a time zone of that name exists."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class QuietTime:
+    """When not to reach out: on these channels (none: on all), in the customer's time zone.
+
+    The zone is the value of the input `zone_input` where that is known and names one, else `zone`.
+    """
+
+    period: LocalPeriod
+    channels: frozenset[str]
+    zone: str
+    zone_input: str = ""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ContactPolicy:
-    """A limit over a sliding window that ends now.
+    """A limit over a sliding window that ends now, or over local hours.
 
     Cap and cool-down: an action in `scope` is out where at least `limit` events with an outcome in
     `counts` and the same `per` key lie in (now - window_ms, now]. Exclusion: an action in `scope` is
     out where an event of *another* action in `scope` does; and one decision returns one of them only.
+    Quiet hours: an action in `scope` is out during `quiet`. Budget: an action in `scope` is out where the
+    budget of its `per` key, which all customers share, has no unit left; each decision that returns it
+    holds one for `reserve_ms`, and an outcome in `counts` spends it.
+
+    A reservation counts, where `counts` says so, for `reserve_ms` and no longer than its own end.
     """
 
     id: str
@@ -141,6 +177,8 @@ class ContactPolicy:
     reason: str
     scope: Mask  # (actions,)
     position: SourcePosition
+    reserve_ms: int = 0
+    quiet: QuietTime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +192,16 @@ class PurposeRule:
 
 @dataclass(frozen=True, slots=True)
 class ConsentPolicy:
-    """All purposes, and which of them is profiling."""
+    """All purposes, and which of them is profiling.
+
+    `gpc_purposes` are those that Global Privacy Control objects to; `gpc_lasts` where such an objection is
+    also kept for the customer.
+    """
 
     purposes: Mapping[str, PurposeRule]
     profiling_purpose: str
+    gpc_purposes: frozenset[str] = frozenset()
+    gpc_lasts: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from engine.core.rulebook import (
 )
 from engine.core.snapshot import Snapshot
 from engine.domain import Action, Decision, DecisionRequest, Effect, LegalBasis
-from feature_store.state import CustomerState
+from feature_store.state import CustomerState, OutcomeType
 
 _PULLS: Final = frozenset({Effect.LEVER, Effect.WEIGHT, Effect.VALUE})
 _Rows = npt.NDArray[np.intp]
@@ -48,6 +48,7 @@ class Sameness:
         self._possible = _same_ground(before, after) and all(pair.same_order for pair in self._stages)
         self._same_consent = _channels_judged_alike(before.rulebook, after.rulebook)
         self._same_contact = _contact(before.rulebook.contact) == _contact(after.rulebook.contact)
+        self._possible &= _unprompted(before.rulebook.contact) == _unprompted(after.rulebook.contact)
 
     def holds(
         self,
@@ -71,7 +72,7 @@ class Sameness:
         self, request: DecisionRequest, state: CustomerState, now_ms: int, decision: Decision
     ) -> bool:
         rules = self._after.rulebook.consent
-        judged = consent.judge(state.consents, policy=rules, channel=request.channel, now_ms=now_ms)
+        judged = consent.judge_request(rules, request, state, now_ms=now_ms)
         return tuple(judged.values()) == decision.consents
 
 
@@ -187,7 +188,9 @@ def _same_ground(before: Snapshot, after: Snapshot) -> bool:
 
 
 def _channels_judged_alike(was: Rulebook, now: Rulebook) -> frozenset[str]:
-    """The channels on which every purpose has the same legal basis in both."""
+    """The channels on which every purpose has the same legal basis in both, and the same signals object."""
+    if was.consent.gpc_purposes != now.consent.gpc_purposes:
+        return frozenset()
     channels = was.vocabulary.channels.keys() & now.vocabulary.channels.keys()
     return frozenset(c for c in channels if _bases(was.consent, c) == _bases(now.consent, c))
 
@@ -211,7 +214,18 @@ _NO_WORDS: Final[Mapping[str, str]] = {}
 
 
 def _contact(policies: Sequence[ContactPolicy]) -> list[tuple[object, ...]]:
-    return [(p.id, p.kind, p.per, p.counts, p.limit, p.window_ms, p.scope.tobytes()) for p in policies]
+    return [
+        (p.id, p.kind, p.per, p.counts, p.limit, p.window_ms, p.reserve_ms, p.quiet, p.scope.tobytes())
+        for p in policies
+    ]
+
+
+def _unprompted(policies: Sequence[ContactPolicy]) -> list[tuple[object, ...]]:
+    """What limits also a customer without contacts: local hours, budgets that all customers share, and
+    limits that count what the very decision returns.
+    """
+    standing = (ContactKind.QUIET_HOURS, ContactKind.BUDGET)
+    return _contact([p for p in policies if p.kind in standing or OutcomeType.RESERVED in p.counts])
 
 
 def _exclusions(policies: Sequence[ContactPolicy]) -> list[bytes]:

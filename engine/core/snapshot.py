@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from engine.core import contact
 from engine.core.catalogue import Catalogue, lay_out
 from engine.core.inputs import CHURN_SCORE, InputLayout, layout_of
 from engine.core.policy import PolicyStage, prepare
@@ -27,11 +28,14 @@ class Snapshot:
     layout: InputLayout
     before_scores: PolicyStage
     after_scores: PolicyStage
+    limits: contact.Limits
     judged_by_churn: Mask  # actions in scope of a rule that reads the churn score, (actions,)
 
 
 def assemble(*, rulebook: Rulebook, schema: FeatureSchema, scorer: Scorer, engine_version: str) -> Snapshot:
     """Lays rules, catalogue and models out for many decisions."""
+    catalogue = lay_out(rulebook.actions, rulebook.vocabulary.channels)
+    layout = layout_of(rulebook)
     return Snapshot(
         rulebook=rulebook,
         schema=schema,
@@ -43,10 +47,11 @@ def assemble(*, rulebook: Rulebook, schema: FeatureSchema, scorer: Scorer, engin
             models=dict(scorer.versions),
             engine=engine_version,
         ),
-        catalogue=lay_out(rulebook.actions, rulebook.vocabulary.channels),
-        layout=layout_of(rulebook),
+        catalogue=catalogue,
+        layout=layout,
         before_scores=prepare(rulebook.before_scores, rulebook),
         after_scores=prepare(rulebook.after_scores, rulebook),
+        limits=contact.lay_out(rulebook.contact, catalogue, layout),
         judged_by_churn=_judged_by_churn(rulebook),
     )
 

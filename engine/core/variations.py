@@ -16,7 +16,7 @@ from engine.core.change import (
     Scalar,
 )
 from engine.core.inputs import Inputs
-from engine.core.rulebook import ContextField, InputType
+from engine.core.rulebook import ContactKind, ContactPolicy, ContextField, InputType
 from engine.core.snapshot import Snapshot
 from engine.domain import Action, ActionFilter, ConsentUsed, ContextValue, DecisionRequest, MissingCause
 from feature_store.schema import DataClass, Feature
@@ -62,25 +62,29 @@ class Variations:
         request, state = self.case.request, self.case.state
         match owner:
             case "features":
-                return Case(request, self._with_feature(name, change.after))
+                return replace(self.case, state=self._with_feature(name, change.after))
             case "signals":
-                return Case(request, self._with_signal(name, bool(change.after)))
+                return replace(self.case, state=self._with_signal(name, bool(change.after)))
             case "context":
-                return Case(replace(request, context=_with(request.context, name, change.after)), state)
+                asked = replace(request, context=_with(request.context, name, change.after))
+                return replace(self.case, request=asked)
             case "consents":
                 granted = ConsentRecord(name, request.channel, ConsentState.GRANTED, self.now_ms)
-                return Case(request, replace(state, consents=(*state.consents, granted)))
+                return replace(self.case, state=replace(state, consents=(*state.consents, granted)))
             case "contact":
-                return Case(request, self._rested(name))
+                return self._rested(name)
             case _:
-                return Case(self._asked(change), state)
+                return replace(self.case, request=self._asked(change))
 
     def _usable(self) -> Iterator[tuple[int, Feature]]:
         """Features whose value may be changed: not those withheld or stale, and none without a vector."""
         packed = self.case.state.features
         if packed is None or packed.schema_version != self.snapshot.schema.digest:
             return
+        requested = {place for place, _ in self.snapshot.schema.requested}  # varied as context
         for place, feature in enumerate(self.snapshot.schema.feature):
+            if place in requested:
+                continue
             value = self.inputs.frame.values[place]
             if value is not None or self.inputs.cause(place) is MissingCause.ABSENT:
                 yield place, feature
@@ -143,35 +147,48 @@ class Variations:
 
     def _rests(self, action: Action) -> Iterator[Change]:
         """A rest until a contact policy that forbids the action no longer does."""
+        index = self.snapshot.rulebook.actions.index(action)
         for policy in self.snapshot.rulebook.contact:
-            events = self._counted(policy.id, action)
-            if len(events) >= policy.limit:
-                after = policy.limit - 1
-                yield Change(f"{CONTACT_PREFIX}{policy.id}/{action.id}", len(events), after, 1.0)
+            told = self._against(policy, action) if policy.scope[index] else None
+            if told is not None:
+                yield Change(f"{CONTACT_PREFIX}{policy.id}/{action.id}", *told, 1.0)
 
-    def _counted(self, policy_id: str, action: Action) -> tuple[ContactEvent, ...]:
-        rulebook = self.snapshot.rulebook
-        policy = next(p for p in rulebook.contact if p.id == policy_id)
-        if not policy.scope[rulebook.actions.index(action)]:
-            return ()
-        return contact.counted(
-            policy,
-            action,
-            actions=rulebook.actions,
-            events=self.case.state.contacts,
-            channel=self.case.request.channel,
-            now_ms=self.now_ms,
-        )
+    def _against(self, policy: ContactPolicy, action: Action) -> tuple[Scalar, Scalar] | None:
+        """What a policy holds against the action, and what would have to be; None where it lets it be."""
+        quiet = policy.quiet
+        if quiet is not None:
+            until_ms = contact.quiet_until_ms(quiet, self.snapshot.limits, self._moment)
+            zone = contact.zone_of(quiet, self.snapshot.limits, self._moment)
+            clock = quiet.period.clock
+            return None if until_ms is None else (clock(zone, self.now_ms), clock(zone, until_ms))
+        if policy.kind is ContactKind.BUDGET:
+            return (0, 1) if contact.units_left(policy, action, self._moment) == 0 else None
+        count = len(self._counted(policy, action))
+        return (count, policy.limit - 1) if count >= policy.limit else None
 
-    def _rested(self, name: str) -> CustomerState:
-        """The state without the oldest contacts that fill a policy's window for an action."""
+    @property
+    def _moment(self) -> contact.Moment:
+        request, state = self.case.request, self.case.state
+        values = self.inputs.frame.values
+        return contact.Moment(state.contacts, request.channel, self.now_ms, values, self.case.supply)
+
+    def _counted(self, policy: ContactPolicy, action: Action) -> tuple[ContactEvent, ...]:
+        return contact.counted(policy, action, actions=self.snapshot.limits.actions, moment=self._moment)
+
+    def _rested(self, name: str) -> Case:
+        """The case without what a policy holds against an action: the oldest contacts that fill its window,
+        or the policy itself where it counts none.
+        """
         policy_id, _, action_id = name.partition("/")
-        rulebook = self.snapshot.rulebook
+        rulebook, case = self.snapshot.rulebook, self.case
         action = next(a for a in rulebook.actions if a.id == action_id)
-        limit = next(p.limit for p in rulebook.contact if p.id == policy_id)
-        counted = self._counted(policy_id, action)
-        gone = counted[: len(counted) - limit + 1]
-        return replace(self.case.state, contacts=tuple(e for e in self.case.state.contacts if e not in gone))
+        policy = next(p for p in rulebook.contact if p.id == policy_id)
+        if policy in self.snapshot.limits.standing:
+            return replace(case, supply=replace(case.supply, waived=(*case.supply.waived, policy_id)))
+        counted = self._counted(policy, action)
+        gone = counted[: len(counted) - policy.limit + 1]
+        rest = tuple(e for e in case.state.contacts if e not in gone)
+        return replace(case, state=replace(case.state, contacts=rest))
 
     def _tried(self, name: str, *, whole: bool) -> list[float]:
         """Values of a number worth trying: on and just across each literal, and the reference's edges."""
@@ -215,7 +232,8 @@ class Variations:
         values = packed.values.copy()
         place = self.snapshot.schema.index[name]
         values[place] = self.snapshot.schema.feature[place].encode(value)
-        return replace(self.case.state, features=replace(packed, values=values))
+        unread = tuple(other for other in packed.unread if other != place)
+        return replace(self.case.state, features=replace(packed, values=values, unread=unread))
 
     def _with_signal(self, name: str, holds: bool) -> CustomerState:
         others = tuple(s for s in self.case.state.signals if s.name != name)

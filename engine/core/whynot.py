@@ -10,7 +10,7 @@ from engine.core import consent, contact
 from engine.core.change import Case
 from engine.core.pipeline import Examination
 from engine.core.policy import Verdict
-from engine.core.rulebook import TRUE, ContactPolicy, Mask, PolicyRule
+from engine.core.rulebook import TRUE, ContactKind, ContactPolicy, Mask, PolicyRule
 from engine.core.snapshot import Snapshot
 from engine.domain import (
     Action,
@@ -22,7 +22,7 @@ from engine.domain import (
     Stage,
     SuppressedAction,
 )
-from feature_store.state import ConsentRecord, ContactEvent
+from feature_store.state import ConsentRecord, ContactEvent, OutcomeType
 
 _REACHED_CONTACT = frozenset({Stage.CONTACT, Stage.ARBITRATION})
 _MAX_RIVALS = 3
@@ -50,11 +50,18 @@ class ConsentFinding:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ContactFinding:
-    """What a contact policy counted against the action; `frees_at_ms` where it forbids it now."""
+    """What a contact policy holds against the action; `frees_at_ms` is when it will no longer forbid it.
+
+    `clock` and `zone` are the customer's, for quiet hours. `left` are units of a budget, None for plenty.
+    """
 
     policy: ContactPolicy
-    counted: tuple[ContactEvent, ...]
-    frees_at_ms: int | None
+    forbids: bool
+    counted: tuple[ContactEvent, ...] = ()
+    frees_at_ms: int | None = None
+    clock: str = ""
+    zone: str = ""
+    left: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +110,7 @@ def findings(
         priority=None if fate is None else fate.priority,
         rules=tuple(_rules(examined, index)),
         consents=tuple(_consents(snapshot, case, action, now_ms)),
-        contacts=tuple(_contacts(snapshot, case, action, now_ms)) if reached else (),
+        contacts=tuple(_contacts(snapshot, case, examined, action, now_ms)) if reached else (),
         rivals=tuple(_rivals(snapshot, examined, action, fate, decision)),
     )
 
@@ -134,7 +141,7 @@ def _finding(verdict: Verdict, row: int, index: int, *, judged: Mask) -> RuleFin
 def _consents(snapshot: Snapshot, case: Case, action: Action, now_ms: int) -> list[ConsentFinding]:
     """For the action's purpose, and for profiling, which opens models and behavioural data."""
     policy = snapshot.rulebook.consent
-    judged = consent.judge(case.state.consents, policy=policy, channel=case.request.channel, now_ms=now_ms)
+    judged = consent.judge_request(policy, case.request, case.state, now_ms=now_ms)
     purposes = dict.fromkeys((action.purpose, policy.profiling_purpose))
     return [ConsentFinding(judged[p], _record(case.state.consents, judged[p])) for p in purposes]
 
@@ -149,30 +156,44 @@ def _record(records: Sequence[ConsentRecord], used: ConsentUsed) -> ConsentRecor
     return alike[-1] if alike else None
 
 
-def _contacts(snapshot: Snapshot, case: Case, action: Action, now_ms: int) -> list[ContactFinding]:
-    rulebook = snapshot.rulebook
-    index = rulebook.actions.index(action)
-    found = []
-    for policy in rulebook.contact:
-        if not policy.scope[index]:
-            continue
-        events = contact.counted(
-            policy,
-            action,
-            actions=rulebook.actions,
-            events=case.state.contacts,
-            channel=case.request.channel,
-            now_ms=now_ms,
-        )
-        found.append(ContactFinding(policy, events, frees_at_ms(policy, events)))
-    return sorted(found, key=lambda f: f.frees_at_ms is None)
+def _contacts(
+    snapshot: Snapshot, case: Case, examined: Examination, action: Action, now_ms: int
+) -> list[ContactFinding]:
+    """The policies for the action, those that forbid it first."""
+    index = snapshot.rulebook.actions.index(action)
+    values = examined.inputs.frame.values
+    moment = contact.Moment(case.state.contacts, case.request.channel, now_ms, values, case.supply)
+    policies = (p for p in snapshot.rulebook.contact if p.scope[index])
+    found = [each for p in policies if (each := _contact(snapshot, p, action, moment)) is not None]
+    return sorted(found, key=lambda f: not f.forbids)
+
+
+def _contact(
+    snapshot: Snapshot, policy: ContactPolicy, action: Action, moment: contact.Moment
+) -> ContactFinding | None:
+    """What one policy holds against the action; None where it is not for this channel."""
+    quiet, limits = policy.quiet, snapshot.limits
+    if quiet is not None:
+        if quiet.channels and moment.channel not in quiet.channels:
+            return None
+        zone = contact.zone_of(quiet, limits, moment)
+        until_ms = contact.quiet_until_ms(quiet, limits, moment)
+        clock = quiet.period.clock(zone, moment.now_ms)
+        return ContactFinding(policy, until_ms is not None, frees_at_ms=until_ms, clock=clock, zone=zone)
+    if policy.kind is ContactKind.BUDGET:
+        units = contact.units_left(policy, action, moment)
+        return ContactFinding(policy, units == 0, left=units)
+    events = contact.counted(policy, action, actions=limits.actions, moment=moment)
+    unreservable = not moment.supply.reservable and OutcomeType.RESERVED in policy.counts
+    frees = frees_at_ms(policy, events)
+    return ContactFinding(policy, unreservable or frees is not None, events, frees)
 
 
 def frees_at_ms(policy: ContactPolicy, counted: Sequence[ContactEvent]) -> int | None:
-    """When enough of the counted events (oldest first) have left the window; None where it is free now."""
+    """When enough of the counted events no longer count; None where it is free now."""
     if len(counted) < policy.limit:
         return None
-    return counted[len(counted) - policy.limit].at_ms + policy.window_ms
+    return sorted(contact.ends_ms(policy, event) for event in counted)[len(counted) - policy.limit]
 
 
 def _rivals(

@@ -3,6 +3,7 @@
 Header, 28 bytes, little-endian: magic (6), format (u16), segment id (u64), created ms (u64), CRC-32 (u32).
 Frame: payload length (u32), CRC-32 (u32), payload. The checksum of a frame also covers its length, its
 offset and the id of its segment, so neither zeros nor bytes of another place or file can pass for a frame.
+What the payload of a chained frame holds: engine/decisionlog/chain.py. In format 1 it is the record itself.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ import numpy as np
 from engine.decisionlog.errors import UnreadableRecord
 
 MAGIC: Final = b"ARBLOG"
-FORMAT: Final = 1
+FORMAT: Final = 2
+"""What is written: chained frames."""
+UNCHAINED: Final = 1
+"""The first format, still read."""
 MAX_PAYLOAD_BYTES: Final = (1 << 24) - 1
 """Upper end of a payload. Being below 2^24 keeps the fourth length byte zero, which no text byte is."""
 MAX_SEGMENT_ID: Final = (1 << 40) - 1
@@ -37,11 +41,12 @@ class Header:
 
     segment_id: int
     created_ms: int
+    format: int = FORMAT
 
 
 def pack_header(header: Header) -> bytes:
     """The first bytes of a segment file."""
-    checked = _HEADER.pack(MAGIC, FORMAT, header.segment_id, header.created_ms, 0)[:-4]
+    checked = _HEADER.pack(MAGIC, header.format, header.segment_id, header.created_ms, 0)[:-4]
     return checked + crc32(checked).to_bytes(4, "little")
 
 
@@ -57,9 +62,10 @@ def unpack_header(data: bytes) -> Header:
         raise ValueError("this is not a log segment")
     if checksum != crc32(data[: HEADER_BYTES - 4]):
         raise ValueError("the header does not match its checksum")
-    if version != FORMAT:
-        raise UnreadableRecord(f"segment format {version} is not known to this engine, which reads {FORMAT}")
-    return Header(segment_id, created_ms)
+    if version not in (FORMAT, UNCHAINED):
+        known = f"{UNCHAINED} and {FORMAT}"
+        raise UnreadableRecord(f"segment format {version} is not known to this engine, which reads {known}")
+    return Header(segment_id, created_ms, version)
 
 
 def pack_frame(payload: bytes, *, segment_id: int, offset: int) -> bytes:

@@ -9,12 +9,18 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+import structlog
+
+from engine.decisionlog.chain import Head
+from engine.decisionlog.checkpoints import Checkpoints
 from engine.decisionlog.errors import LogUnavailable
 from engine.decisionlog.segment import NewId, SegmentWriter, random_id, write_failure
+from engine.decisionlog.vouching import unvouched
 
 MAX_SEGMENT_BYTES: Final = 64 << 20
 """Where a new segment begins: small enough to copy and to scan, large enough to keep files few."""
@@ -53,7 +59,8 @@ class Journal:
 
     With `fsync_interval_ms` 0 a payload survives a power cut when its block ends, and threads share
     fsyncs. Otherwise it survives the death of the process at once, and a power cut after the next
-    `flush`, which a `Flusher` calls at that interval.
+    `flush`, which a `Flusher` calls at that interval. How far each segment is on the platter goes to
+    `checkpoints`, if there are any, whenever `checkpoint` is called, which a `Checkpointer` does.
     """
 
     def __init__(
@@ -63,6 +70,7 @@ class Journal:
         fsync_interval_ms: int,
         max_segment_bytes: int = MAX_SEGMENT_BYTES,
         new_id: NewId = random_id,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
         self.directory = directory
         self.fsync_interval_ms = fsync_interval_ms
@@ -72,6 +80,10 @@ class Journal:
         self._segment: SegmentWriter | None = None
         self._retired: list[SegmentWriter] = []
         self._closed = False
+        self._checkpoints = checkpoints
+        self._noting = threading.Lock()
+        self._ended: list[Head] = []
+        self._noted: Head | None = None
 
     def __enter__(self) -> Self:
         self.prepare()
@@ -90,6 +102,8 @@ class Journal:
             raise write_failure(self.directory, error) from error
         if not os.access(self.directory, os.W_OK | os.X_OK):
             raise LogUnavailable(self.directory, "no permission to write", "change its owner or mode")
+        if self._checkpoints is not None:
+            self._checkpoints.prepare()
 
     @contextmanager
     def reserve(self, *, now_ms: int) -> Iterator[Slot]:
@@ -124,12 +138,48 @@ class Journal:
         if current is not None:
             current.sync(current.size)
 
+    @property
+    def has_ended_segments(self) -> bool:
+        """Whether a segment ended since the last checkpoint."""
+        return bool(self._ended)
+
+    def checkpoint(self) -> None:
+        """Notes outside the log how far each segment is on the platter, if that is further than before.
+
+        Raises LogFull or LogUnavailable; then the next one notes it.
+        """
+        if self._checkpoints is None:
+            return
+        self.flush()
+        with self._noting:
+            ended, current = tuple(self._ended), self._segment
+            head = None if current is None else current.durable
+            moved = [*ended, *([head] if head is not None and head != self._noted else [])]
+            if moved:
+                self._checkpoints.append(moved)
+            self._noted = head
+            del self._ended[: len(ended)]
+
+    def vouch(self) -> None:
+        """Notes what writers that died left without a checkpoint, where it fits what was noted of it."""
+        if self._checkpoints is not None:
+            heads = unvouched(self.directory, self._checkpoints.history())
+            if heads:
+                self._checkpoints.append(heads)
+
     def close(self) -> None:
-        """Flushes and gives up the files; later appends raise LogUnavailable. Closing twice is fine."""
+        """Flushes, notes a last checkpoint and gives up the files; later appends raise LogUnavailable.
+
+        Closing twice is fine. A checkpoint that cannot be written is logged: the next process vouches.
+        """
         with self._lock:
             self._closed = True
             self._retire()
         self.flush()
+        try:
+            self.checkpoint()
+        except LogUnavailable as error:
+            structlog.get_logger().error("checkpoint.failed", error=str(error))
 
     def _current(self, now_ms: int) -> SegmentWriter:
         if self._closed:
@@ -147,8 +197,17 @@ class Journal:
         with self._lock:
             retired, self._retired = self._retired, []
         with ExitStack() as stack:  # closes all of them, then raises what the last failure was
-            for segment in retired:
-                stack.callback(segment.close)
+            for segment in reversed(retired):
+                stack.callback(self._end, segment)
+
+    def _end(self, segment: SegmentWriter) -> None:
+        """Gives up a segment; the last word on how far it is, unless it was damaged, goes outside."""
+        try:
+            segment.close()
+        finally:
+            head = segment.durable
+            if self._checkpoints is not None and head is not None:
+                self._ended.append(replace(head, ended=not segment.damaged))
 
     def _retire(self) -> None:
         """Leaves the current segment to the next flush, so that no append waits for its fsync."""

@@ -13,6 +13,7 @@ from typing import Final, Generic, Protocol, Self, TypeVar
 
 import msgspec
 
+from engine.decisionlog.checkpoints import Checkpoints
 from engine.decisionlog.errors import LogUnavailable
 from engine.decisionlog.frame import MAX_OFFSET
 from engine.decisionlog.journal import MAX_SEGMENT_BYTES, Journal
@@ -27,6 +28,7 @@ from engine.decisionlog.reading import (
 )
 from engine.decisionlog.record import decode_payload, encode_payload
 from engine.decisionlog.segment import sequential_id
+from engine.domain import ConsentUsed
 from feature_store.state import ConsentRecord, OutcomeType
 
 ENTRY_FORMAT: Final = 1
@@ -37,17 +39,47 @@ _MAX_LEDGER_SEGMENT: Final = (1 << 23) - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConsentTerms:
+    """What the customer was told when they said it; no decision needs it, so only the ledger holds it."""
+
+    notice: str = ""
+    notice_language: str = ""
+    legal_basis: str = ""
+    jurisdiction: str = ""
+    recipients: tuple[str, ...] = ()
+    data_categories: tuple[str, ...] = ()
+    collection_method: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConsentEntry:
     """One recorded will of one customer, as received."""
 
     customer_id: str
     consent: ConsentRecord
     received_at_ms: int
+    terms: ConsentTerms | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsentUse:
+    """What a contact rested on: the action's purpose and, where models or behaviour were used, profiling.
+
+    Each of `relied_on` names the record in the ledger by its position.
+    """
+
+    customer_id: str
+    channel: str
+    purpose: str
+    relied_on: tuple[ConsentUsed, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutcomeEntry:
-    """What happened to one returned action; `outcome_id` is the client's key of idempotency."""
+    """What happened to one returned action; `outcome_id` is the client's key of idempotency.
+
+    Whatever happened, the customer was contacted: `use` says on which consents, None in older entries.
+    """
 
     outcome_id: str
     decision_id: str
@@ -55,6 +87,7 @@ class OutcomeEntry:
     type: OutcomeType
     at_ms: int
     received_at_ms: int
+    use: ConsentUse | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,11 +157,34 @@ class Ledger(Generic[Entry]):
 
         Raises LogCorrupt rather than leave out an acknowledged entry, unless `report` lets it pass.
         """
+        return (entry for _, entry in self.replay_places(report=report))
 
-        def entries(segment: Segment) -> Iterator[Entry]:
-            return (self._decode(frame.payload) for frame in frames(segment, report=report))
+    def replay_places(self, *, report: Report = refuse_corruption) -> Iterator[tuple[int, Entry]]:
+        """`replay`, each entry with its position."""
 
-        return merge(list_segments(self._journal.directory), entries, lambda entry: entry.received_at_ms)
+        def entries(segment: Segment) -> Iterator[tuple[int, Entry]]:
+            for frame in frames(segment, report=report):
+                yield frame.segment_id << 40 | frame.offset, self._decode(frame.payload)
+
+        return merge(list_segments(self._journal.directory), entries, lambda item: item[1].received_at_ms)
+
+    @property
+    def directory(self) -> Path:
+        """Where the segments lie."""
+        return self._journal.directory
+
+    @property
+    def has_ended_segments(self) -> bool:
+        """Whether a segment ended since the last checkpoint."""
+        return self._journal.has_ended_segments
+
+    def checkpoint(self) -> None:
+        """Notes outside the ledger how far it is on the platter. Raises LogUnavailable."""
+        self._journal.checkpoint()
+
+    def vouch(self) -> None:
+        """Notes what writers that died left without a checkpoint. Raises LogUnavailable."""
+        self._journal.vouch()
 
     def flush(self) -> None:
         """Makes every entry survive a power cut. Raises LogUnavailable."""
@@ -148,31 +204,43 @@ ShadowLog = Ledger[ShadowEntry]
 
 
 def consent_ledger(
-    directory: Path, *, fsync_interval_ms: int = 0, max_segment_bytes: int = MAX_SEGMENT_BYTES
+    directory: Path,
+    *,
+    fsync_interval_ms: int = 0,
+    max_segment_bytes: int = MAX_SEGMENT_BYTES,
+    checkpoints: Checkpoints | None = None,
 ) -> ConsentLedger:
     """The ledger of consents: an entry is on the platter before `append` returns.
 
     A bulk load may set `fsync_interval_ms` and call `flush` once at its end.
     """
-    return Ledger(_journal(directory, fsync_interval_ms, max_segment_bytes), ConsentEntry)
+    return Ledger(journal_of(directory, fsync_interval_ms, max_segment_bytes, checkpoints), ConsentEntry)
 
 
 def outcome_log(
-    directory: Path, *, fsync_interval_ms: int = 100, max_segment_bytes: int = MAX_SEGMENT_BYTES
+    directory: Path,
+    *,
+    fsync_interval_ms: int = 100,
+    max_segment_bytes: int = MAX_SEGMENT_BYTES,
+    checkpoints: Checkpoints | None = None,
 ) -> OutcomeLog:
     """The log of outcomes; synced like decisions, by a `Flusher` at `fsync_interval_ms`."""
-    return Ledger(_journal(directory, fsync_interval_ms, max_segment_bytes), OutcomeEntry)
+    return Ledger(journal_of(directory, fsync_interval_ms, max_segment_bytes, checkpoints), OutcomeEntry)
 
 
 def shadow_log(directory: Path, *, max_segment_bytes: int = MAX_SEGMENT_BYTES) -> ShadowLog:
     """The log of what a shadow version would have answered; a power cut may lose its end."""
-    return Ledger(_journal(directory, _SHADOW_FSYNC_MS, max_segment_bytes), ShadowEntry)
+    return Ledger(journal_of(directory, _SHADOW_FSYNC_MS, max_segment_bytes, None), ShadowEntry)
 
 
-def _journal(directory: Path, fsync_interval_ms: int, max_segment_bytes: int) -> Journal:
+def journal_of(
+    directory: Path, fsync_interval_ms: int, max_segment_bytes: int, checkpoints: Checkpoints | None
+) -> Journal:
+    """A journal whose positions are small and grow."""
     return Journal(
         directory,
         fsync_interval_ms=fsync_interval_ms,
         max_segment_bytes=max_segment_bytes,
         new_id=sequential_id,
+        checkpoints=checkpoints,
     )

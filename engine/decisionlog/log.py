@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from engine.decisionlog.checkpoints import Checkpoints
 from engine.decisionlog.identifiers import DecisionPlace, decode_id, encode_id
 from engine.decisionlog.journal import MAX_SEGMENT_BYTES, Journal, Slot
 from engine.decisionlog.reading import (
@@ -57,11 +58,20 @@ class DecisionLog:
     """Appends and reads decisions; any number of processes may share the directory."""
 
     def __init__(
-        self, directory: Path, *, fsync_interval_ms: int = 100, max_segment_bytes: int = MAX_SEGMENT_BYTES
+        self,
+        directory: Path,
+        *,
+        fsync_interval_ms: int = 100,
+        max_segment_bytes: int = MAX_SEGMENT_BYTES,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
         self._directory = directory
+        self._checkpoints = checkpoints
         self._journal = Journal(
-            directory, fsync_interval_ms=fsync_interval_ms, max_segment_bytes=max_segment_bytes
+            directory,
+            fsync_interval_ms=fsync_interval_ms,
+            max_segment_bytes=max_segment_bytes,
+            checkpoints=checkpoints,
         )
 
     def __enter__(self) -> Self:
@@ -123,6 +133,19 @@ class DecisionLog:
             in_time = (since_ms or 0) <= head.now_ms and (until_ms is None or head.now_ms < until_ms)
             if in_time and customer_id in (None, head.customer_id):
                 yield decode_record(frame.payload)
+
+    @property
+    def has_ended_segments(self) -> bool:
+        """Whether a segment ended since the last checkpoint."""
+        return self._journal.has_ended_segments
+
+    def checkpoint(self) -> None:
+        """Notes outside the log how far it is on the platter. Raises LogUnavailable."""
+        self._journal.checkpoint()
+
+    def vouch(self) -> None:
+        """Notes what writers that died left without a checkpoint. Raises LogUnavailable."""
+        self._journal.vouch()
 
     @property
     def unsynced_bytes(self) -> int:

@@ -18,10 +18,13 @@ from typing import BinaryIO, Final, TypeVar
 
 import structlog
 
+from engine.decisionlog.chain import Chained, is_erased, unseal
 from engine.decisionlog.errors import LogCorrupt, UnreadableRecord
 from engine.decisionlog.frame import (
     FRAME_BYTES,
     HEADER_BYTES,
+    UNCHAINED,
+    Header,
     find_frame,
     payload_length,
     unpack_frame,
@@ -58,11 +61,12 @@ Report = Callable[[Damage], None]
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One segment file. `created_ms` is None where the header is unreadable."""
+    """One segment file. `created_ms` and `format` are None where the header is unreadable."""
 
     path: Path
     segment_id: int
     created_ms: int | None
+    format: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,27 @@ class Frame:
     segment_id: int
     offset: int
     payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFrame:
+    """One whole frame with all it carries. `chained` is None where its segment keeps no chain."""
+
+    offset: int
+    content: bytes
+    chained: Chained | None
+
+    @property
+    def body(self) -> bytes | None:
+        """The record; None where it was erased."""
+        if self.chained is not None:
+            return self.chained.body
+        return None if is_erased(self.content) else self.content
+
+    @property
+    def end(self) -> int:
+        """Offset of what follows."""
+        return self.offset + FRAME_BYTES + len(self.content)
 
 
 def refuse_corruption(damage: Damage) -> None:
@@ -85,47 +110,84 @@ def refuse_corruption(damage: Damage) -> None:
 
 def list_segments(directory: Path) -> list[Segment]:
     """All segments of a directory, oldest first; those with an unreadable header come first of all."""
-    found = []
-    for segment_id in segment_ids(directory):
-        path = segment_path(directory, segment_id)
-        with path.open("rb") as file:
-            found.append(Segment(path, segment_id, _created_ms(path, segment_id, file.read(HEADER_BYTES))))
+    found = [find_segment(directory, segment_id) for segment_id in segment_ids(directory)]
     return sorted(found, key=lambda segment: (segment.created_ms or 0, segment.segment_id))
 
 
+def find_segment(directory: Path, segment_id: int) -> Segment:
+    """One segment of a directory. Raises LogCorrupt where it was renamed, UnreadableRecord where it is of a
+    format this engine does not know.
+    """
+    path = segment_path(directory, segment_id)
+    with path.open("rb") as file:
+        header = _header(path, segment_id, file.read(HEADER_BYTES))
+    created_ms, version = (None, None) if header is None else (header.created_ms, header.format)
+    return Segment(path, segment_id, created_ms, version)
+
+
 def frames(segment: Segment, *, report: Report = refuse_corruption) -> Iterator[Frame]:
-    """Every whole frame of a segment, in the order written, up to its size when reading starts."""
+    """Every record of a segment in the order written, up to its size when reading starts; not the erased."""
+    for frame in stored_frames(segment, report=report):
+        body = frame.body
+        if body is not None:
+            yield Frame(segment.segment_id, frame.offset, body)
+
+
+def stored_frames(
+    segment: Segment, *, report: Report = refuse_corruption, start: int = HEADER_BYTES
+) -> Iterator[StoredFrame]:
+    """Every whole frame of a segment from offset `start` on, erased ones too."""
     with segment.path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        offset: int | None = HEADER_BYTES
+        offset: int | None = start
         if segment.created_ms is None:
             offset = _beyond_damage(segment, file, 0, size, report)
         while offset is not None and offset < size:
-            payload = _payload_at(file, segment.segment_id, offset, size)
-            if payload is None:
+            content = _content_at(file, segment.segment_id, offset, size)
+            if content is None:
                 offset = _beyond_damage(segment, file, offset, size, report)
                 continue
-            yield Frame(segment.segment_id, offset, payload)
-            offset += FRAME_BYTES + len(payload)
+            yield StoredFrame(offset, content, _chained(content, segment.format))
+            offset += FRAME_BYTES + len(content)
+
+
+def _chained(content: bytes, version: int | None) -> Chained | None:
+    """The content taken apart, if the segment is chained; where its header is lost, if it looks so."""
+    if version == UNCHAINED:
+        return None
+    chained = unseal(content)
+    if version is None and chained is not None and not chained.is_committed:
+        return None
+    return chained
 
 
 def read_frame(directory: Path, *, segment_id: int, offset: int) -> bytes | None:
-    """The payload at one place, with one read; None where no frame begins there.
+    """The record at one place; None where no frame begins there, or it was erased.
 
     Raises LogCorrupt where a frame begins there and does not match its checksum.
     """
     path = segment_path(directory, segment_id)
     try:
         with path.open("rb", buffering=0) as file:
-            data = os.pread(file.fileno(), _READ_AHEAD_BYTES, offset)
+            fd = file.fileno()
+            data = os.pread(fd, _READ_AHEAD_BYTES, offset)
             missing = payload_length(data) + FRAME_BYTES - len(data)
             if missing > 0:
-                data += os.pread(file.fileno(), missing, offset + len(data))
-            payload = unpack_frame(data, segment_id=segment_id, offset=offset)
-            if payload is None and _is_damaged(path, file.fileno(), segment_id, offset):
+                data += os.pread(fd, missing, offset + len(data))
+            content = unpack_frame(data, segment_id=segment_id, offset=offset)
+            if content is not None:
+                return StoredFrame(offset, content, _chained(content, _format(fd))).body
+            if _is_damaged(path, fd, segment_id, offset):
                 raise LogCorrupt(path, offset, "the record does not match its checksum")
-            return payload
+            return None
     except FileNotFoundError:
+        return None
+
+
+def _format(fd: int) -> int | None:
+    try:
+        return unpack_header(os.pread(fd, HEADER_BYTES, 0)).format
+    except ValueError:
         return None
 
 
@@ -163,7 +225,7 @@ def is_live(path: Path) -> bool:
         return False
 
 
-def _created_ms(path: Path, segment_id: int, header_bytes: bytes) -> int | None:
+def _header(path: Path, segment_id: int, header_bytes: bytes) -> Header | None:
     try:
         header = unpack_header(header_bytes)
     except UnreadableRecord as error:
@@ -172,10 +234,10 @@ def _created_ms(path: Path, segment_id: int, header_bytes: bytes) -> int | None:
         return None
     if header.segment_id != segment_id:
         raise LogCorrupt(path, 0, f"it was written as segment {header.segment_id:010x} and renamed")
-    return header.created_ms
+    return header
 
 
-def _payload_at(file: BinaryIO, segment_id: int, offset: int, size: int) -> bytes | None:
+def _content_at(file: BinaryIO, segment_id: int, offset: int, size: int) -> bytes | None:
     file.seek(offset)
     start = file.read(FRAME_BYTES)
     length = payload_length(start)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Final, TypeVar, get_origin
 
 import msgspec
 import numpy as np
 
+from engine.core.supply import PLENTY, Held, Supply
 from engine.decisionlog.errors import UnreadableRecord
 from engine.domain import Decision, DecisionRequest, RankedAction, Reason, SuppressedAction
 from feature_store.state import CustomerState
@@ -31,6 +32,8 @@ class DecisionRecord:
 
     `identity_type` says how the customer was named; empty where by id. `request_fingerprint` tells whether
     a repeated `request_id` came with the same request; both are empty where the client sent none.
+    `supply` is what could be had besides the state, None for plenty. `held` is what was held for the actions
+    until their outcomes are known, under `hold_key`.
     """
 
     decision_id: str
@@ -41,6 +44,14 @@ class DecisionRecord:
     identity_type: str = ""
     request_id: str = ""
     request_fingerprint: str = ""
+    supply: Supply | None = None
+    hold_key: str = ""
+    held: tuple[Held, ...] = ()
+
+    @property
+    def supplied(self) -> Supply:
+        """What could be had when it was made."""
+        return PLENTY if self.supply is None else self.supply
 
 
 class _RequestHead(msgspec.Struct):
@@ -65,8 +76,13 @@ class _Format(msgspec.Struct):
 
 
 def encode_record(record: DecisionRecord) -> bytes:
-    """The record as logged. Raises ValueError where decision or context hold NaN or an infinity."""
+    """The record as logged. Raises ValueError where decision or context hold NaN or an infinity.
+
+    What a store compares contacts by (`contacts_token`) is left out: it is no part of what was decided from.
+    """
     _require_finite(_numbers(record.decision) + _context_numbers(record.request))
+    if record.state.contacts_token:
+        record = replace(record, state=replace(record.state, contacts_token=b""))
     return encode_payload(record, format=RECORD_FORMAT)
 
 

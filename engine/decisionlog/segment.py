@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, Self
 
+from engine.decisionlog.chain import Head, first_link, seal
 from engine.decisionlog.errors import LogFull, LogUnavailable
 from engine.decisionlog.frame import HEADER_BYTES, MAX_OFFSET, MAX_SEGMENT_ID, Header, pack_frame, pack_header
 
@@ -52,14 +53,17 @@ def sequential_id(directory: Path) -> int:
 class SegmentWriter:
     """The only writer of one segment file. `append` needs outer locking; `sync` and `close` do not."""
 
-    __slots__ = ("_entry_synced", "_fd", "_size", "_sync_lock", "_synced", "damaged", "path", "segment_id")
+    __slots__ = (
+        "_durable", "_entry_synced", "_fd", "_head", "_sync_lock", "_synced", "damaged", "path", "segment_id",
+    )  # fmt: skip
 
-    def __init__(self, *, path: Path, segment_id: int, fd: int, size: int) -> None:
+    def __init__(self, *, path: Path, fd: int, head: Head) -> None:
         self.path = path
-        self.segment_id = segment_id
+        self.segment_id = head.segment_id
         self.damaged = False  # it must not be appended to any more
         self._fd = fd
-        self._size = size
+        self._head = head
+        self._durable: Head | None = None
         self._synced = 0
         self._entry_synced = False
         self._sync_lock = threading.Lock()
@@ -74,17 +78,23 @@ class SegmentWriter:
             raise write_failure(directory, error) from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            _write_all(fd, pack_header(Header(segment_id, created_ms)), 0)
+            header = pack_header(Header(segment_id, created_ms))
+            _write_all(fd, header, 0)
         except OSError as error:
             os.close(fd)
             path.unlink(missing_ok=True)
             raise write_failure(path, error) from error
-        return cls(path=path, segment_id=segment_id, fd=fd, size=HEADER_BYTES)
+        return cls(path=path, fd=fd, head=Head(segment_id, HEADER_BYTES, first_link(header)))
 
     @property
     def size(self) -> int:
         """Bytes of the header and of all whole frames: the offset of the next one."""
-        return self._size
+        return self._head.size
+
+    @property
+    def durable(self) -> Head | None:
+        """How far the segment is known to survive a power cut, with the link there; None where nothing is."""
+        return self._durable
 
     @property
     def synced(self) -> int:
@@ -97,8 +107,9 @@ class SegmentWriter:
         Once it returns, the frame survives the death of this process. Raises ValueError for a payload that
         cannot be framed, and LogFull or LogUnavailable with nothing recorded.
         """
-        offset = self._size
-        frame = pack_frame(payload, segment_id=self.segment_id, offset=offset)
+        offset = self._head.size
+        sealed, link = seal(payload, before=self._head.link, segment_id=self.segment_id, offset=offset)
+        frame = pack_frame(sealed, segment_id=self.segment_id, offset=offset)
         if self.damaged or offset > MAX_OFFSET:
             raise LogUnavailable(self.path, "the segment is at its end", "write to the next one")
         try:
@@ -106,7 +117,7 @@ class SegmentWriter:
         except OSError as error:
             self._cut_back(offset)
             raise write_failure(self.path, error) from error
-        self._size = offset + len(frame)
+        self._head = Head(self.segment_id, offset + len(frame), link)
         return offset
 
     def sync(self, end: int) -> None:
@@ -125,7 +136,7 @@ class SegmentWriter:
             if self._fd < 0:
                 return
             try:
-                if 0 <= self._synced < self._size:  # a failed fsync has been told already
+                if 0 <= self._synced < self._head.size:  # a failed fsync has been told already
                     self._sync_locked()
             finally:
                 os.close(self._fd)
@@ -136,7 +147,7 @@ class SegmentWriter:
             raise LogUnavailable(
                 self.path, "an earlier fsync failed", "look for disk errors in the kernel log"
             )
-        target = self._size
+        target = self._head
         try:
             os.fdatasync(self._fd)
             if not self._entry_synced:
@@ -145,7 +156,7 @@ class SegmentWriter:
         except OSError as error:
             self.damaged, self._synced = True, -1
             raise write_failure(self.path, error) from error
-        self._synced = target
+        self._synced, self._durable = target.size, target
 
     def _cut_back(self, size: int) -> None:
         try:

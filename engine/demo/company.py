@@ -11,24 +11,22 @@ import hashlib
 import json
 import random
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from engine.bootstrap import wall_clock_ms
+from engine.bootstrap import open_application, wall_clock_ms
 from engine.decisionlog.errors import LogError
 from engine.decisionlog.ledger import ConsentEntry, consent_ledger
 from engine.demo.cast import CAST, TOLD_APART
 from engine.demo.happenings import events_of
-from engine.errors import SetupInvalid
-from engine.ruleset.diagnostics import RuleSetInvalid
-from engine.ruleset.sources import RuleSources
-from engine.settings import Settings
-from engine.signals.compile import signal_patterns
-from engine.signals.errors import SignalError
-from engine.signals.evaluator import SignalEvaluator
-from feature_store.embedded import EmbeddedStore, open_embedded
+from engine.errors import ArbiterError, SetupInvalid
+from engine.events.applying import Verdict
+from engine.events.raw import RawEvent
+from engine.settings import EMBEDDED, Settings
+from engine.stores import open_store, store_place
 from feature_store.errors import FeatureStoreError
 from feature_store.loading import load_customers
 from feature_store.schema import FeatureSchema, load_schema
@@ -36,17 +34,17 @@ from feature_store.state import (
     ANY_CHANNEL,
     ConsentRecord,
     ConsentState,
-    ContactEvent,
     FeatureVector,
     Identity,
     OutcomeType,
-    Signal,
 )
+from feature_store.store import OnlineStore
 
 _log = structlog.get_logger("engine.demo")
 
 SEED = 20261121
 DAY_MS = 86_400_000
+_TOLD_AT_ONCE = 2_000
 REFRESH_MS = DAY_MS
 """Age from which the features are loaded anew, as a nightly job would."""
 
@@ -59,29 +57,59 @@ Customers = tuple[tuple[str, FeatureVector], ...]
 
 
 def load_company(settings: Settings) -> None:
-    """Loads the demo company into the data directory unless it is there and fresh. Raises SetupInvalid."""
+    """Loads the demo company into the store unless it is there and fresh. Raises SetupInvalid.
+
+    What was loaded where is written in the data directory; in another store it is made up anew.
+    """
     marker = settings.data_dir / "demo.json"
     now_ms = wall_clock_ms()
     loaded = _read_marker(marker)
+    if loaded.get("store", EMBEDDED) != _name(settings):
+        loaded = {}
     try:
         schema = load_schema(settings.feature_schema)
         same_schema = loaded.get("feature_schema") == schema.digest
         if same_schema and now_ms - int(loaded.get("loaded_at_ms", 0)) < REFRESH_MS:
             return
         path = settings.feature_schema.parent / "customers.csv.gz"
-        customers = load_customers(path, schema=schema, as_of_ms=now_ms)
-        store = open_embedded(settings.data_dir / "store")
+        store = open_store(settings, patient=True)
         try:
+            if not loaded:
+                _check_free(store, settings)
+            customers = load_customers(path, schema=schema, as_of_ms=now_ms)
+            store.put_schema(schema.digest, settings.feature_schema.read_text(encoding="utf-8"))
             count = store.put_customers(customers)
             if not loaded:
-                _make_up(store, settings, customers, schema, now_ms)
+                _make_up(store, settings, customers, now_ms)
         finally:
             store.close()
-        written = {"loaded_at_ms": now_ms, "seed": SEED, "feature_schema": schema.digest}
+        _tell(settings, customers, schema, now_ms)
+        written = {
+            "loaded_at_ms": now_ms,
+            "seed": SEED,
+            "feature_schema": schema.digest,
+            "store": _name(settings),
+        }
         marker.write_text(json.dumps(written))
-    except (FeatureStoreError, LogError, RuleSetInvalid, SignalError, OSError) as error:
+    except SetupInvalid:
+        raise
+    except (FeatureStoreError, LogError, ArbiterError, OSError) as error:
         raise SetupInvalid(f"the demo company cannot be loaded: {error}") from error
     _log.info("demo.loaded", customers=count, data_dir=str(settings.data_dir), seed=SEED)
+
+
+def _name(settings: Settings) -> str:
+    """The store as the data directory remembers it: the embedded one moves with its folder."""
+    return EMBEDDED if settings.store == EMBEDDED else store_place(settings)
+
+
+def _check_free(store: OnlineStore, settings: Settings) -> None:
+    """Raises SetupInvalid for a store that holds customers who are not the demo's."""
+    if store.read(next(iter(CAST))) is None and store.stats().customers:
+        raise SetupInvalid(
+            f"{store_place(settings)}: holds customers that are not the demo's, and made-up consents do not "
+            "belong there; give another --store or ARBITER_STORE_PREFIX"
+        )
 
 
 def _read_marker(marker: Path) -> dict[str, Any]:
@@ -93,22 +121,20 @@ def _read_marker(marker: Path) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _make_up(
-    store: EmbeddedStore, settings: Settings, customers: Customers, schema: FeatureSchema, now_ms: int
-) -> None:
+def _make_up(store: OnlineStore, settings: Settings, customers: Customers, now_ms: int) -> None:
     """Everything about the customers that the data does not have."""
     consents = [(name, record) for name, _ in customers for record in consents_of(name, now_ms)]
     with consent_ledger(settings.data_dir / "consents", fsync_interval_ms=1000) as ledger:
-        for name, record in consents:
+        positions = [
             ledger.append(ConsentEntry(customer_id=name, consent=record, received_at_ms=now_ms))
+            for name, record in consents
+        ]
         ledger.flush()
-    store.put_consents(consents)
+    store.put_consents(
+        (name, replace(record, position=position))
+        for (name, record), position in zip(consents, positions, strict=True)
+    )
     store.link((identity, name) for name, _ in customers for identity in identities_of(name))
-    for name, signals in _signals(settings.rules, customers, schema, now_ms):
-        store.put_signals(name, signals)
-    for name, _ in customers:
-        for number, event in enumerate(_contacts(name, now_ms)):
-            store.record_contact(name, event, key=f"demo-{number}")
 
 
 def _dice(customer_id: str, what: str) -> random.Random:
@@ -156,29 +182,42 @@ def identities_of(customer_id: str) -> list[Identity]:
     ]
 
 
-def _signals(
-    rules: Path, customers: Customers, schema: FeatureSchema, now_ms: int
-) -> Iterator[tuple[str, list[Signal]]]:
-    """The signals that stand, of every customer to whom something happened; the cast's days were quiet."""
-    happened = [
-        (name, events_of(name, vector, schema, now_ms, dice=_dice(name, "events")))
-        for name, vector in customers
-        if name not in CAST
-    ]
-    eventful = [(name, events) for name, events in happened if events]
-    with SignalEvaluator(signal_patterns(RuleSources.from_directory(rules))) as evaluator:
-        found = evaluator.evaluate_many(eventful, now_ms)
-    for (name, _), signals in zip(eventful, found, strict=True):
-        yield name, [signal for signal in signals if signal.value]
+def _tell(settings: Settings, customers: Customers, schema: FeatureSchema, now_ms: int) -> None:
+    """What happened, through the same door as every event; features and signals then follow from it.
+
+    Customers to whom nothing new happened are looked at too: of most it is known that nothing did.
+    """
+    told = [event for name, vector in customers for event in _events(name, vector, schema, now_ms)]
+    changed: set[str] = set()
+    with open_application(settings) as application:
+        for start in range(0, len(told), _TOLD_AT_ONCE):
+            page = told[start : start + _TOLD_AT_ONCE]
+            for event, fate in zip(page, application.events.ingest(page), strict=True):
+                if fate.verdict is Verdict.REFUSED:
+                    raise SetupInvalid(f"the demo's event {event.id} is refused: {fate.words}")
+                if fate.verdict is Verdict.APPLIED:
+                    changed.add(event.customer_id)
+        application.events.refresh_all(name for name, _ in customers if name not in changed)
 
 
-def _contacts(customer_id: str, now_ms: int) -> Iterator[ContactEvent]:
+def _events(name: str, vector: FeatureVector, schema: FeatureSchema, now_ms: int) -> Iterator[RawEvent]:
+    """What happened to one customer; the cast's days were quiet."""
+    dice = _dice(name, "events")
+    yield from events_of(name, vector, schema, now_ms, dice=dice, quiet=name in CAST)
+    yield from _contacts(name, now_ms)
+
+
+def _contacts(customer_id: str, now_ms: int) -> Iterator[RawEvent]:
+    """What a few customers were shown, and what some of them did then."""
     dice = _dice(customer_id, "contacts")
     if customer_id in CAST or dice.random() >= _CONTACTED:
         return
-    action_id, group = dice.choice(_SHOWN), "cross_sell"
+    action_id = dice.choice(_SHOWN)
     at_ms = now_ms - dice.randint(1, 20) * DAY_MS
-    yield ContactEvent(at_ms, action_id, group, "web", "marketing", OutcomeType.SHOWN)
+    outcomes = [OutcomeType.SHOWN]
     if dice.random() < 0.3:
-        outcome = dice.choice([OutcomeType.CLICKED, OutcomeType.DECLINED, OutcomeType.SNOOZED])
-        yield ContactEvent(at_ms + 60_000, action_id, group, "web", "marketing", outcome)
+        outcomes.append(dice.choice([OutcomeType.CLICKED, OutcomeType.DECLINED, OutcomeType.SNOOZED]))
+    for number, outcome in enumerate(outcomes):
+        said = {"action": action_id, "channel": "web", "outcome": outcome.value}
+        name, then_ms = f"demo-{number}", at_ms + number * 60_000
+        yield RawEvent(name, "offer_contacted", customer_id, None, then_ms, said, now_ms, late=True)

@@ -1,16 +1,18 @@
-"""What happened to the demo company's customers lately: events from the seed that signals are made of.
+"""What happened to the demo company's customers lately: events from the seed.
 
-The data counts failed payments, calls and visits; the events are made to fit those counts. The others
-(faults, use, stays abroad, ends of commitments) are drawn.
+The data counts failed payments, calls, sessions, visits and gigabytes; the events are made so that counting
+them gives those numbers again. The others (faults, use, stays abroad, ends of commitments) are drawn.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from typing import Final
 
-from engine.signals.patterns import Event, Value
+from engine.events.raw import RawEvent
+from engine.signals.patterns import Value
 from feature_store.schema import FeatureSchema
 from feature_store.state import FeatureVector
 
@@ -23,20 +25,31 @@ _COMMITMENT_ENDS = 0.008
 
 
 def events_of(
-    customer_id: str, vector: FeatureVector, schema: FeatureSchema, now_ms: int, *, dice: random.Random
-) -> list[Event]:
-    """The recent events of one customer; none for most. The same dice give the same events."""
+    customer_id: str,
+    vector: FeatureVector,
+    schema: FeatureSchema,
+    now_ms: int,
+    *,
+    dice: random.Random,
+    quiet: bool = False,
+) -> list[RawEvent]:
+    """The recent events of one customer, none of which makes a signal where the days were `quiet`.
+
+    The same dice give the same events.
+    """
     told = _Telling(customer_id, now_ms)
 
     def count(feature: str) -> float:
-        return float(vector.values[schema.index[feature]])
+        value = float(vector.values[schema.index[feature]])
+        return 0.0 if math.isnan(value) else value
 
-    return [
-        *_payments(told, count("failed_payments_90d")),
-        *_calls(told, count("support_calls_30d"), dice),
-        *_visits(told, count("cancel_page_visits_7d"), dice),
-        *_drawn(told, dice),
+    ordinary = [
+        *_payments(told, round(count("failed_payments_90d")), quiet),
+        *_calls(told, round(count("support_calls_30d")), dice, quiet),
+        *_visits(told, round(count("cancel_page_visits_7d")), dice, quiet),
+        *_use(told, round(count("app_sessions_30d")), round(count("data_usage_gb_30d"), 1)),
     ]
+    return ordinary if quiet else [*ordinary, *_drawn(told, dice)]
 
 
 class _Telling:
@@ -47,39 +60,55 @@ class _Telling:
         self.now_ms = now_ms
         self._count = 0
 
-    def event(self, type_: str, age_ms: int, **attributes: Value) -> Event:
+    def event(self, type_: str, age_ms: int, **attributes: Value) -> RawEvent:
         self._count += 1
-        return Event(f"{self._customer_id}-{self._count}", type_, self.now_ms - age_ms, attributes)
+        name = f"demo-{self._customer_id}-{self._count}"
+        at_ms = self.now_ms - age_ms
+        return RawEvent(name, type_, self._customer_id, None, at_ms, attributes, self.now_ms, late=True)
 
 
-def _payments(told: _Telling, failed: float) -> Iterator[Event]:
-    """Three failures in 90 days are made three within the last week."""
-    if failed >= 3:
-        for days in (6, 4, 1):
-            yield told.event("payment_failed", days * _DAY_MS, amount=79.0, invoice=f"day-{days}")
+def _payments(told: _Telling, failed: int, quiet: bool) -> Iterator[RawEvent]:
+    """Three failures in 90 days are made three within the last week; others lie weeks apart."""
+    lately = (6, 4, 1) if failed >= 3 and not quiet else ()
+    for days in (*lately, *(20 + 15 * n for n in range(failed - len(lately)))):
+        yield told.event("payment_failed", days * _DAY_MS, amount=79.0, invoice=f"day-{days}")
 
 
-def _calls(told: _Telling, calls: float, dice: random.Random) -> Iterator[Event]:
-    """Who calls often has complained; some called the same day."""
-    if calls >= 4:
+def _calls(told: _Telling, calls: int, dice: random.Random, quiet: bool) -> Iterator[RawEvent]:
+    """Who calls often has complained; some called the same day, the others before."""
+    again = 0
+    if calls >= 4 and not quiet:
         yield told.event("complaint_opened", _DAY_MS, topic="service")
         if dice.random() < 0.5:
+            again = 1
             yield told.event("call_received", _DAY_MS - 3 * _HOUR_MS, reason="technical")
+    for n in range(calls - again):
+        yield told.event("call_received", (3 + 4 * n) * _DAY_MS, reason="billing")
 
 
-def _visits(told: _Telling, visits: float, dice: random.Random) -> Iterator[Event]:
+def _visits(told: _Telling, visits: int, dice: random.Random, quiet: bool) -> Iterator[RawEvent]:
     """The cancellation page on three days, or three times in one evening, and then the notice period."""
-    if visits >= 3:
-        step_ms = _DAY_MS if dice.random() < 0.5 else 60_000
-        for n in (3, 2, 1):
-            age_ms = _DAY_MS + n * step_ms
-            yield told.event(
-                "page_viewed", age_ms, path="/cancel", day=str((told.now_ms - age_ms) // _DAY_MS)
-            )
+    often = visits >= 3 and not quiet
+    step_ms = _DAY_MS if often and dice.random() < 0.5 else 60_000
+    for n in range(visits, 0, -1):
+        age_ms = _DAY_MS + min(n, 3) * step_ms
+        yield told.event("page_viewed", age_ms, path="/cancel", day=str((told.now_ms - age_ms) // _DAY_MS))
+    if often:
         yield told.event("search_made", _DAY_MS, topic="notice_period")
 
 
-def _drawn(told: _Telling, dice: random.Random) -> Iterator[Event]:
+def _use(told: _Telling, sessions: int, gigabytes: float) -> Iterator[RawEvent]:
+    """Sessions and data of the month, each in two reports."""
+    for days, share in ((3, sessions // 2), (12, sessions - sessions // 2)):
+        if share:
+            yield told.event("login", days * _DAY_MS, channel="app", sessions=share)
+    first = round(gigabytes / 2, 1)
+    for days, amount in ((4, first), (17, round(gigabytes - first, 1))):
+        if amount:
+            yield told.event("data_used", days * _DAY_MS, gigabytes=amount)
+
+
+def _drawn(told: _Telling, dice: random.Random) -> Iterator[RawEvent]:
     if dice.random() < _TROUBLED_LINES:
         yield told.event("outage_reported", 5 * _DAY_MS, service="internet")
         yield told.event("outage_reported", 2 * _DAY_MS, service="internet")

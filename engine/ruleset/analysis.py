@@ -30,6 +30,7 @@ from engine.ruleset.facts import Fact, Facts, Scoped, window
 from engine.ruleset.reading import Located
 from engine.ruleset.regions import EVERYWHERE, Region, anything_left, is_exact, meet_regions
 from engine.ruleset.values import Words
+from feature_store.state import OutcomeType
 
 MAX_STEPS: Final = 20_000
 """Steps in which a case must be found that all rules for an action let pass; some milliseconds."""
@@ -270,11 +271,23 @@ def _contact(facts: Facts) -> Iterator[Diagnostic]:
         if policy.kind is ContactKind.EXCLUSION and sum(scope) == 1:
             message = f"`{policy.id}` excludes one action from itself, which limits nothing"
             yield _useless(located, i, message, "widen its scope, or use a cooldown")
-    for (located, i, policy), (other_located, j, other) in combinations(placed, 2):
-        if _is_behind(facts, policy, other):
-            yield _useless(located, i, *_behind_words(policy, other))
-        elif _is_behind(facts, other, policy):
-            yield _useless(other_located, j, *_behind_words(other, policy))
+        if policy.kind is ContactKind.QUIET_HOURS and not _reach(facts, policy, scope):
+            message = f"no action in the scope of `{policy.id}` is on its channels, so nothing is kept quiet"
+            yield _useless(located, i, message, "correct its channels or its scope")
+    for one, two in combinations(placed, 2):
+        for (located, i, policy), (other_located, _, other) in ((one, two), (two, one)):
+            if _is_behind(facts, (located.document, policy), (other_located.document, other)):
+                yield _useless(located, i, *_behind_words(policy, other))
+                break
+
+
+def _reach(facts: Facts, policy: ContactEntry, scope: Sequence[bool]) -> bool:
+    """Whether an action in scope has a treatment on a channel of the policy."""
+    return any(
+        held and (policy.channels is None or treatment.channel in policy.channels)
+        for action, held in zip(facts.rules.actions, scope, strict=True)
+        for treatment in action.treatments
+    )
 
 
 def _useless(located: Located[ContactPackDocument], i: int, message: str, advice: str) -> Diagnostic:
@@ -286,14 +299,21 @@ def _behind_words(policy: ContactEntry, stricter: ContactEntry) -> tuple[str, st
     return message, "remove it, or make it the stricter one"
 
 
-def _is_behind(facts: Facts, policy: ContactEntry, other: ContactEntry) -> bool:
-    """Whether `other` forbids whatever `policy` does."""
-    if ContactKind.EXCLUSION in (policy.kind, other.kind) or policy.per is not other.per:
+_Placed = tuple[ContactPackDocument, ContactEntry]
+
+
+def _is_behind(facts: Facts, one: _Placed, two: _Placed) -> bool:
+    """Whether the second policy forbids whatever the first does."""
+    (pack, policy), (other_pack, other) = one, two
+    alike = policy.per is other.per and {policy.kind, other.kind} <= {ContactKind.CAP, ContactKind.COOLDOWN}
+    if not alike or policy.counts is None or other.counts is None:
+        return False
+    if OutcomeType.RESERVED in policy.counts and pack.reserve_ms(policy) > other_pack.reserve_ms(other):
         return False
     inside = zip(facts.rules.in_scope(policy.applies_to), facts.rules.in_scope(other.applies_to), strict=True)
     return (
         all(held for mine, held in inside if mine)
         and set(policy.counts) <= set(other.counts)
-        and policy.window <= other.window
+        and (policy.window or 0) <= (other.window or 0)
         and (policy.limit or 1) >= (other.limit or 1)
     )

@@ -7,16 +7,17 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from engine.core.reasons import stand_ins
 from engine.core.rulebook import (
     Arbitration,
     Channel,
     ConsentPolicy,
     ContactPolicy,
-    ContextField,
     CountedPer,
     Mask,
     PolicyRule,
     PurposeRule,
+    QuietTime,
     Rulebook,
     SourcePosition,
     Vocabulary,
@@ -26,11 +27,21 @@ from engine.ruleset.analysis import conditions, not_in_force, unused_names, whol
 from engine.ruleset.authored import NOTHING_AUTHORED, Authored
 from engine.ruleset.checks import check_names
 from engine.ruleset.compile import CompiledRule, compile_program
+from engine.ruleset.contact_checks import check_contacts
 from engine.ruleset.definitions import Glossary, Use, glossary_of, located
 from engine.ruleset.diagnostics import Diagnostic, RuleSetInvalid, errors
-from engine.ruleset.documents import ActionEntry, ContactEntry, RuleEntry, Scope
+from engine.ruleset.documents import (
+    ActionEntry,
+    ConsentPolicyDocument,
+    ContactEntry,
+    ContactPackDocument,
+    RuleEntry,
+    Scope,
+)
+from engine.ruleset.event_checks import check_events
 from engine.ruleset.expression import Node, reads
 from engine.ruleset.facts import Fact, gather
+from engine.ruleset.localtime import DAYS, DailyPeriod, minute_of_day
 from engine.ruleset.reading import read_documents
 from engine.ruleset.ruleset import RuleSet
 from engine.ruleset.signal_checks import check_signals
@@ -156,13 +167,15 @@ def build_rulebook(
     scored = [any(name.startswith(_SCORES) for name in c.rule.reads) for c in compiled]
     authored = checked.typed.authored(checked.tables)
     arbitration = rules.arbitration.document
+    vocabulary = _vocabulary(rules)
     return Rulebook(
         version=sources.digest,
         catalogue_version=sources.digest_of([rules.catalogue.yaml.file]),
         currency=rules.catalogue.document.currency,
         actions=actions,
-        reasons={r.code: ReasonText(r.code, r.agent, r.customer) for r in rules.reasons.values()},
-        vocabulary=_vocabulary(rules),
+        reasons=stand_ins(vocabulary.languages)
+        | {r.code: ReasonText(r.code, r.agent, r.customer) for r in rules.reasons.values()},
+        vocabulary=vocabulary,
         consent=_consent(rules),
         before_scores=compile_program(
             [c for c, s in zip(compiled, scored, strict=True) if not s], actions, authored
@@ -191,7 +204,7 @@ def _checked(sources: RuleSources, schema: FeatureSchema, model_reasons: Collect
     typed = _typed(rules, tables)
     known_reads = {c.entry.id: reads(c.node) for c in typed.conditions}
     found = {*reading.diagnostics, *typed.problems, *check_names(rules), *check_texts(rules, known_reads)}
-    found |= set(check_signals(rules))
+    found |= {*check_contacts(rules), *check_signals(rules), *check_events(rules)}
     found |= {*tables.diagnostics, *(problem for table in tables.tables for problem in overlaps(table))}
     return _Checked(rules, tables, tuple(typed.conditions), tuple(sorted(found)), typed)
 
@@ -297,7 +310,7 @@ def _vocabulary(rules: RuleSet) -> Vocabulary:
         channels={c.id: Channel(c.id, c.placements) for c in words.channels},
         languages=words.languages,
         identity_types=words.identity_types,
-        context={c.name: ContextField(c.name, c.type, c.description, c.values) for c in words.context},
+        context={field.name: field for field in rules.context},
         signals=tuple(s.name for s in words.signals),
         churn_bands=tuple(words.churn_bands.items()),
         inputs=rules.inputs,
@@ -310,26 +323,48 @@ def _consent(rules: RuleSet) -> ConsentPolicy:
     purposes: Mapping[str, PurposeRule] = {
         p.id: PurposeRule(p.id, p.basis, p.channels) for p in policy.purposes
     }
-    return ConsentPolicy(purposes, policy.profiling_purpose)
+    if policy.gpc is not None:
+        return ConsentPolicy(
+            purposes, policy.profiling_purpose, frozenset(policy.gpc.purposes), policy.gpc.record
+        )
+    return ConsentPolicy(purposes, policy.profiling_purpose, objected_by_default(policy))
+
+
+def objected_by_default(policy: ConsentPolicyDocument) -> frozenset[str]:
+    """Purposes that Global Privacy Control objects to where the policy does not say."""
+    declared = frozenset(purpose.id for purpose in policy.purposes)
+    return declared.intersection((policy.profiling_purpose, "marketing", "profiling", "sharing"))
 
 
 def _contact_policies(rules: RuleSet) -> Iterator[ContactPolicy]:
     for pack in rules.contact_packs:
         for i, entry in enumerate(pack.document.policies):
-            yield _contact_policy(
-                rules, entry, SourcePosition(pack.yaml.file, *pack.yaml.place(("policies", i)))
-            )
+            position = SourcePosition(pack.yaml.file, *pack.yaml.place(("policies", i)))
+            yield _contact_policy(rules, pack.document, entry, position)
 
 
-def _contact_policy(rules: RuleSet, entry: ContactEntry, position: SourcePosition) -> ContactPolicy:
+def _contact_policy(
+    rules: RuleSet, pack: ContactPackDocument, entry: ContactEntry, position: SourcePosition
+) -> ContactPolicy:
     return ContactPolicy(
         id=entry.id,
         kind=entry.kind,
         per=entry.per or CountedPer.OVERALL,  # an exclusion has no key of its own
-        counts=frozenset(entry.counts),
+        counts=frozenset(entry.counts or ()),
         limit=entry.limit or 1,  # one event is enough for a cool-down or an exclusion
-        window_ms=entry.window,
+        window_ms=entry.window or 0,  # quiet hours have none
         reason=entry.reason,
         scope=_mask(rules, entry.applies_to),
         position=position,
+        reserve_ms=pack.reserve_ms(entry),
+        quiet=_quiet_time(pack, entry),
     )
+
+
+def _quiet_time(pack: ContactPackDocument, entry: ContactEntry) -> QuietTime | None:
+    if entry.from_time is None or entry.to_time is None or pack.time_zone is None:
+        return None  # no quiet hours, else diagnosed
+    days = frozenset(map(DAYS.index, entry.days or DAYS))
+    period = DailyPeriod(minute_of_day(entry.from_time), minute_of_day(entry.to_time), days)
+    channels = frozenset(entry.channels or ())
+    return QuietTime(period, channels, pack.time_zone, pack.time_zone_from or "")

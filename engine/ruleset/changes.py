@@ -36,8 +36,10 @@ _NOUNS: Final = {
     "Catalogue.actions": "action",
     "ConsentPolicy": "consent policy",
     "ConsentPolicy.purposes": "purpose",
+    "ContactPack": "contact pack",
     "ContactPack.policies": "contact policy",
     "DecisionTable": "decision table",
+    "EventPack.events": "event type",
     "PolicyPack": "policy pack",
     "PolicyPack.rules": "rule",
     "ReasonCatalogue": "labels",
@@ -297,7 +299,7 @@ def _text(path: str, value: object) -> str:
         return str(value).lower()
     if isinstance(value, int) and path in ("validity.from", "validity.to"):
         return _instant(value)
-    if isinstance(value, int) and last == "window":
+    if isinstance(value, int) and last in ("window", "reserve_for"):
         return span(value)
     if isinstance(value, float) and last == "share":
         return f"{value * 100:+g} %"

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from itertools import pairwise
 
-from engine.core.rulebook import ContactKind, InputType
+from engine.core.rulebook import InputType
 from engine.domain import Effect
 from engine.ruleset import diagnostics as codes
 from engine.ruleset.diagnostics import Diagnostic, did_you_mean
 from engine.ruleset.documents import (
     ActionEntry,
     CatalogueDocument,
-    ContactEntry,
     Document,
     RuleEntry,
     Scope,
@@ -20,7 +19,7 @@ from engine.ruleset.documents import (
     VocabularyDocument,
 )
 from engine.ruleset.reading import Located
-from engine.ruleset.ruleset import RuleSet, duplicates
+from engine.ruleset.ruleset import RuleSet, duplicates, feature_input
 from engine.ruleset.table_documents import DecisionTableDocument
 from engine.ruleset.yamltree import Path
 
@@ -30,6 +29,7 @@ def check_names(rules: RuleSet) -> Iterator[Diagnostic]:
     yield from rules.wrong_documents()
     if rules.vocabulary is not None:
         yield from _vocabulary(rules.vocabulary)
+        yield from _requested_features(rules, rules.vocabulary)
     if rules.catalogue is not None:
         yield from _catalogue(rules, rules.catalogue)
     yield from _consent(rules)
@@ -39,16 +39,14 @@ def check_names(rules: RuleSet) -> Iterator[Diagnostic]:
             yield from _rule(rules, pack, ("rules", i), rule)
     for table in rules.decision_tables:
         yield from _table(rules, table)
-    for contact in rules.contact_packs:
-        for i, policy in enumerate(contact.document.policies):
-            yield from _contact(rules, contact, ("policies", i), policy)
 
 
-def _known(
-    located: Located[Document], path: Path, name: str, known: Collection[str], what: str
+def check_name(
+    located: Located[Document], path: Path, name: str, names: Collection[str], what: str
 ) -> Iterator[Diagnostic]:
-    if name not in known:
-        advice = did_you_mean(name, known)
+    """A name that should be one of these."""
+    if name not in names:
+        advice = did_you_mean(name, names)
         yield located.problem(path, codes.UNKNOWN_NAME, f"unknown {what} `{name}`", advice)
 
 
@@ -74,6 +72,17 @@ def _vocabulary(located: Located[VocabularyDocument]) -> Iterator[Diagnostic]:
         yield located.problem(("churn_bands",), codes.UNORDERED_BANDS, message, advice)
 
 
+def _requested_features(rules: RuleSet, located: Located[VocabularyDocument]) -> Iterator[Diagnostic]:
+    """A context field that is also a feature of each request must be of its type."""
+    requested = {feature.name: feature_input(feature).type for _, feature in rules.schema.requested}
+    for i, entry in enumerate(located.document.context):
+        wanted = requested.get(entry.name)
+        if wanted is not None and wanted is not entry.type:
+            message = f"`{entry.name}` is a feature that comes with the request, of type {wanted}"
+            place: Path = ("context", i, "type")
+            yield located.problem(place, codes.WRONG_VALUE, message, f"write `type: {wanted}`")
+
+
 def _catalogue(rules: RuleSet, located: Located[CatalogueDocument]) -> Iterator[Diagnostic]:
     catalogue = located.document
     actions = catalogue.actions
@@ -82,7 +91,7 @@ def _catalogue(rules: RuleSet, located: Located[CatalogueDocument]) -> Iterator[
     yield from _unique_treatments(located)
     for i, action in enumerate(actions):
         path: Path = ("actions", i)
-        yield from _known(located, (*path, "group"), action.group, catalogue.groups, "group")
+        yield from check_name(located, (*path, "group"), action.group, catalogue.groups, "group")
         if rules.consent is not None:
             purposes = [p.id for p in rules.consent.document.purposes]
             if action.purpose not in purposes:
@@ -114,12 +123,12 @@ def _treatments(
     for j, treatment in enumerate(action.treatments):
         place: Path = (*path, "treatments", j)
         if channels is not None:
-            yield from _known(located, (*place, "channel"), treatment.channel, channels, "channel")
+            yield from check_name(located, (*place, "channel"), treatment.channel, channels, "channel")
             if treatment.channel in channels:
                 known = channels[treatment.channel].placements
                 what = f"placement of {treatment.channel}"
                 for k, name in enumerate(treatment.placements):
-                    yield from _known(located, (*place, "placements", k), name, known, what)
+                    yield from check_name(located, (*place, "placements", k), name, known, what)
         for other in action.treatments[:j]:
             if _overlap(treatment, other):
                 message = f"`{treatment.id}` and `{other.id}` are for the same place on {other.channel}"
@@ -144,12 +153,14 @@ def _consent(rules: RuleSet) -> Iterator[Diagnostic]:
         message = f"the profiling purpose `{profiling}` is not declared"
         advice = did_you_mean(profiling, purposes)
         yield located.problem(("profiling_purpose",), codes.NO_PROFILING, message, advice)
+    for i, name in enumerate(() if located.document.gpc is None else located.document.gpc.purposes):
+        yield from check_name(located, ("gpc", "purposes", i), name, purposes, "purpose")
     if rules.vocabulary is not None:
         channels = [c.id for c in rules.vocabulary.document.channels]
         for i, purpose in enumerate(located.document.purposes):
             for channel in purpose.channels:
                 place: Path = ("purposes", i, "channels", channel)
-                yield from _known(located, place, channel, channels, "channel")
+                yield from check_name(located, place, channel, channels, "channel")
 
 
 def _unique_rule_ids(rules: RuleSet) -> Iterator[Diagnostic]:
@@ -170,9 +181,9 @@ def _unique_rule_ids(rules: RuleSet) -> Iterator[Diagnostic]:
 
 
 def _rule(rules: RuleSet, pack: Located[Document], path: Path, rule: RuleEntry) -> Iterator[Diagnostic]:
-    yield from _scope(rules, pack, path, rule.applies_to)
-    yield from _reason(rules, pack, (*path, "reason"), rule.reason)
-    yield from _reason(rules, pack, (*path, "otherwise"), rule.otherwise)
+    yield from check_scope(rules, pack, path, rule.applies_to)
+    yield from check_reason(rules, pack, (*path, "reason"), rule.reason)
+    yield from check_reason(rules, pack, (*path, "otherwise"), rule.otherwise)
     gate = rule.effect in (Effect.ALLOW, Effect.DENY)
     wanted = {
         "class": (rule.policy_class, gate),
@@ -192,40 +203,26 @@ def _rule(rules: RuleSet, pack: Located[Document], path: Path, rule: RuleEntry) 
 
 def _table(rules: RuleSet, located: Located[DecisionTableDocument]) -> Iterator[Diagnostic]:
     table = located.document
-    yield from _scope(rules, located, (), table.applies_to)
-    yield from _reason(rules, located, ("reason",), table.reason)
-    yield from _reason(rules, located, ("otherwise",), table.otherwise)
+    yield from check_scope(rules, located, (), table.applies_to)
+    yield from check_reason(rules, located, ("reason",), table.reason)
+    yield from check_reason(rules, located, ("otherwise",), table.otherwise)
     for i, row in enumerate(table.rows):
-        yield from _reason(rules, located, ("rows", i, "reason"), row.reason)
+        yield from check_reason(rules, located, ("rows", i, "reason"), row.reason)
     ids = [row.id or f"row-{i}" for i, row in enumerate(table.rows, start=1)]
     yield from duplicates(located, ("rows",), ids, "the row", "id")
 
 
-def _contact(
-    rules: RuleSet, pack: Located[Document], path: Path, policy: ContactEntry
+def check_reason(
+    rules: RuleSet, pack: Located[Document], path: Path, code: str | None
 ) -> Iterator[Diagnostic]:
-    yield from _scope(rules, pack, path, policy.applies_to)
-    yield from _reason(rules, pack, (*path, "reason"), policy.reason)
-    wanted = {
-        "per": (policy.per, policy.kind is not ContactKind.EXCLUSION),
-        "limit": (policy.limit, policy.kind is ContactKind.CAP),
-    }
-    for name, (value, needed) in wanted.items():
-        if needed and value is None:
-            message = f"a policy of kind `{policy.kind.value}` needs `{name}`"
-            yield pack.problem((*path, "kind"), codes.UNFIT_EFFECT, message, f"add `{name}`")
-        elif value is not None and not needed:
-            message = f"`{name}` is not for policies of kind `{policy.kind.value}`"
-            yield pack.problem((*path, name), codes.UNFIT_EFFECT, message, "remove it")
-
-
-def _reason(rules: RuleSet, pack: Located[Document], path: Path, code: str | None) -> Iterator[Diagnostic]:
+    """A reason that a rule gives has words."""
     if code is not None and rules.knows_all_reasons and code not in rules.reasons:
         advice = did_you_mean(code, rules.reasons)
         yield pack.problem(path, codes.MISSING_REASON, f"the reason `{code}` has no words", advice)
 
 
-def _scope(rules: RuleSet, pack: Located[Document], path: Path, scope: Scope) -> Iterator[Diagnostic]:
+def check_scope(rules: RuleSet, pack: Located[Document], path: Path, scope: Scope) -> Iterator[Diagnostic]:
+    """What a scope names is in the catalogue, and some action is in it."""
     if rules.catalogue is None:
         return
     named = (
@@ -238,7 +235,7 @@ def _scope(rules: RuleSet, pack: Located[Document], path: Path, scope: Scope) ->
         found
         for field, names, what in named
         for i, name in enumerate(names)
-        for found in _known(pack, (*path, "applies_to", field, i), name, rules.action_names[field], what)
+        for found in check_name(pack, (*path, "applies_to", field, i), name, rules.action_names[field], what)
     ]
     yield from unknown
     if not unknown and not any(rules.in_scope(scope)):

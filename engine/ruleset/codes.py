@@ -45,7 +45,8 @@ MEANINGS: Final[Mapping[str, str]] = MappingProxyType(
         "R506": "No action of the catalogue is in the scope of a rule.",
         "R507": "The profiling purpose is not declared.",
         "R508": "The churn bands do not begin at 0.0 and ascend.",
-        "R509": "A field does not fit the effect of a rule, or one that the effect needs is missing.",
+        "R509": "A field does not fit the effect of a rule or the kind of a policy, or one is missing.",
+        "R510": "A contact policy does not say how long, or until what, it counts what decisions reserve.",
         "R601": "A condition can be true for no customer and no action in scope, so the rule never holds.",
         "R602": "A condition can be false for no customer and no action in scope, so it decides nothing.",
         "R603": "Two rules leave an action to nobody: whoever one lets pass, the other removes.",
@@ -72,6 +73,8 @@ MEANINGS: Final[Mapping[str, str]] = MappingProxyType(
         "R801": "A signal of the vocabulary has no pattern, so it never stands.",
         "R802": "A condition on an attribute of an event does not fit the attribute's type.",
         "R803": "The pattern of a signal names more events than can be evaluated safely.",
+        "R901": "An effect takes a value that an event need not have, or that does not fit.",
+        "R902": "A streaming feature is computed from an event or attribute that no event pack declares.",
     }
 )
 _GRAVITY: Final = {
@@ -88,6 +91,7 @@ _GROUPS: Final = {
     "R6": "Analysis: what is right and yet cannot work",
     "R7": "Decision tables",
     "R8": "Signals",
+    "R9": "Events",
 }
 
 

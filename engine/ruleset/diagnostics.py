@@ -4,7 +4,7 @@ Codes are stable; tools and documentation may refer to them:
 
 R1xx  files and YAML        R2xx  structure of documents     R3xx  conditions (CEL)
 R4xx  names and references  R5xx  whole-set checks      R6xx  analysis    R7xx  decision tables
-R8xx  signals
+R8xx  signals               R9xx  events
 
 How grave each is, and what it means, is in `codes.py`; docs/rules/diagnostics.md is made from that.
 """
@@ -55,6 +55,7 @@ NOTHING_IN_SCOPE: Final = "R506"
 NO_PROFILING: Final = "R507"
 UNORDERED_BANDS: Final = "R508"
 UNFIT_EFFECT: Final = "R509"
+UNFIT_RESERVATION: Final = "R510"
 NEVER_TRUE: Final = "R601"
 ALWAYS_TRUE: Final = "R602"
 CONTRADICTION: Final = "R603"
@@ -81,11 +82,13 @@ UNUSED_NAME: Final = "R612"
 SIGNAL_WITHOUT_PATTERN: Final = "R801"
 UNFIT_CONDITION: Final = "R802"
 PATTERN_TOO_LARGE: Final = "R803"
+UNFIT_SOURCE: Final = "R901"
+UNFIT_AGGREGATE: Final = "R902"
 _WARNINGS: Final = frozenset(
     {
         NEVER_TRUE, ALWAYS_TRUE, CONTRADICTION, NEVER_POSSIBLE, NO_CHANNEL, TREATMENT_NEVER_SHOWN,
         WINDOWS_NEVER_MEET, POLICY_NEVER_LIMITS, NEVER_WORTH_IT, UNUSED_NAME, GAP, ROW_NEVER_HIT, UNREAD_CSV,
-        SIGNAL_WITHOUT_PATTERN,
+        SIGNAL_WITHOUT_PATTERN, UNFIT_AGGREGATE,
     }
 )  # fmt: skip
 _NOTES: Final = frozenset({UNUSED_REASON, NOT_IN_FORCE, NOT_ANALYSED, NOT_VECTORISED, ANALYSED_IN_PART})

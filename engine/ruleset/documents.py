@@ -25,6 +25,7 @@ _DURATION = re.compile(r"([1-9][0-9]{0,5})([mhdw])\Z")
 _INSTANT = re.compile(
     r"\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d{3}(?:\d{3})?)?)?(?:Z|[+-]\d{2}:\d{2})?)?\Z"
 )
+INSTANT_PATTERN: Final = "^" + _INSTANT.pattern.replace(r"\Z", "$")
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MILLISECOND: Final = dt.timedelta(milliseconds=1)
 _MAX_CONSTANT_VALUES: Final = 1_000
@@ -39,7 +40,7 @@ def _duration_ms(written: object) -> object:
     return int(found[1]) * _UNIT_MS[found[2]]
 
 
-def _instant_ms(written: object) -> object:
+def instant_ms(written: object) -> object:
     """Milliseconds of a date or instant; without an offset it is UTC."""
     if isinstance(written, dt.datetime):
         instant = written
@@ -84,9 +85,12 @@ Milliseconds = Annotated[
 ]
 Instant = Annotated[
     int,
-    BeforeValidator(_instant_ms),
-    WithJsonSchema({"type": "string", "pattern": "^" + _INSTANT.pattern.replace(r"\Z", "$")}),
+    BeforeValidator(instant_ms),
+    WithJsonSchema({"type": "string", "pattern": INSTANT_PATTERN}),
 ]
+
+
+Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
 
 class Strict(BaseModel):
@@ -222,11 +226,19 @@ class PurposeEntry(Strict):
     channels: dict[Id, LegalBasis] = {}
 
 
+class GpcEntry(Strict):
+    """What Global Privacy Control in a request objects to, and whether the objection is kept."""
+
+    purposes: tuple[Name, ...]
+    record: bool = False
+
+
 class ConsentPolicyDocument(Document):
     """All purposes, and which of them is profiling."""
 
     kind: Literal["ConsentPolicy"]
     profiling_purpose: Name
+    gpc: GpcEntry | None = None
     purposes: Annotated[tuple[PurposeEntry, ...], Field(min_length=1)]
 
 
@@ -328,24 +340,41 @@ def _cap(written: object) -> object:
     return written
 
 
+_MAX_LIMIT: Final = 1_000_000_000
+TimeOfDay = Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+EndOfDay = Annotated[str, Field(pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$")]
+
+
 class ContactEntry(Strict):
-    """One limit over a sliding window."""
+    """One limit over a sliding window, or hours of the day in which nothing is sent."""
 
     id: Id
     kind: ContactKind
     applies_to: Scope
     per: CountedPer | None = None
-    counts: Annotated[tuple[OutcomeType, ...], Field(min_length=1)]
-    limit: Annotated[int, BeforeValidator(_cap), Field(strict=True, ge=1, le=1_000_000)] | None = None
-    window: Milliseconds
+    counts: Annotated[tuple[OutcomeType, ...], Field(min_length=1)] | None = None
+    limit: Annotated[int, BeforeValidator(_cap), Field(strict=True, ge=1, le=_MAX_LIMIT)] | None = None
+    window: Milliseconds | None = None
+    reserve_for: Milliseconds | None = None
+    channels: Annotated[tuple[Id, ...], Field(min_length=1)] | None = None
+    days: Annotated[tuple[Weekday, ...], Field(min_length=1)] | None = None
+    from_time: Annotated[TimeOfDay | None, Field(alias="from")] = None
+    to_time: Annotated[EndOfDay | None, Field(alias="to")] = None
     reason: Code
 
 
 class ContactPackDocument(Document):
-    """Limits that belong together."""
+    """Limits that belong together; what the pack says of times holds for policies that do not say it."""
 
     kind: Literal["ContactPack"]
+    time_zone: Text | None = None
+    time_zone_from: Text | None = None
+    reserve_for: Milliseconds | None = None
     policies: tuple[ContactEntry, ...]
+
+    def reserve_ms(self, policy: ContactEntry) -> int:
+        """How long a policy of the pack counts what is only reserved; 0 where nobody says it."""
+        return policy.reserve_for or self.reserve_for or 0
 
 
 class ArbitrationDocument(Document):

@@ -6,11 +6,13 @@ from typing import Final
 
 from engine.ruleset.documents import KINDS as _OF_DECISIONS
 from engine.ruleset.documents import Document
+from engine.ruleset.event_documents import EventPackDocument
 from engine.ruleset.signal_documents import SignalPackDocument
 from engine.ruleset.table_documents import DecisionTableDocument
 
 KINDS: Final[dict[str, type[Document]]] = {
     **_OF_DECISIONS,
     "DecisionTable": DecisionTableDocument,
+    "EventPack": EventPackDocument,
     "SignalPack": SignalPackDocument,
 }

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from engine.core.rulebook import Input, InputType
+from engine.core.rulebook import ContextField, Input, InputType
 from engine.ruleset import diagnostics as codes
 from engine.ruleset.diagnostics import Diagnostic
 from engine.ruleset.documents import (
@@ -31,7 +31,7 @@ from engine.ruleset.documents import (
 from engine.ruleset.reading import D, Located, Reading
 from engine.ruleset.table_documents import DecisionTableDocument
 from engine.ruleset.yamltree import Path
-from feature_store.schema import DataClass, FeatureSchema
+from feature_store.schema import DataClass, Feature, FeatureSchema
 
 _FEATURE_TYPES = {"bool": InputType.BOOL, "int": InputType.INT, "double": InputType.DOUBLE}
 _ONCE = (VocabularyDocument, CatalogueDocument, ConsentPolicyDocument, ArbitrationDocument)
@@ -112,14 +112,26 @@ class RuleSet:
         return bool(self.reason_catalogues) and not self.reading.has_unread("ReasonCatalogue")
 
     @cached_property
+    def context(self) -> tuple[ContextField, ...]:
+        """What requests may bring: the declared fields, then the features that come with each request."""
+        assert self.vocabulary  # else there is none to ask for
+        declared = {
+            c.name: ContextField(c.name, c.type, c.description, c.values)
+            for c in self.vocabulary.document.context
+        }
+        requested = {
+            f.name: ContextField(f.name, feature_input(f).type, f.description, f.categories)
+            for _, f in self.schema.requested
+        }
+        return tuple((requested | declared).values())
+
+    @cached_property
     def inputs(self) -> tuple[Input, ...]:
         """What conditions may read, in the order of `Frame.values`; features first, in schema order."""
-        inputs = [
-            _feature_input(feature.name, feature.type, feature.data_class) for feature in self.schema.feature
-        ]
+        inputs = [feature_input(feature) for feature in self.schema.feature]
         if self.vocabulary is not None:
             words = self.vocabulary.document
-            inputs += [Input(f"context.{c.name}", c.type) for c in words.context]
+            inputs += [Input(f"context.{c.name}", c.type) for c in self.context]
             inputs += [Input(f"signals.{s.name}", InputType.BOOL, behavioural=True) for s in words.signals]
         if self.consent is not None:
             inputs += [Input(f"consents.{p.id}", InputType.BOOL) for p in self.consent.document.purposes]
@@ -133,7 +145,7 @@ class RuleSet:
         domains = {f"features.{f.name}": f.categories for f in self.schema.feature if f.type == "category"}
         if self.vocabulary is not None:
             words = self.vocabulary.document
-            domains |= {f"context.{c.name}": c.values for c in words.context if c.values}
+            domains |= {f"context.{c.name}": c.values for c in self.context if c.values}
             domains["request.channel"] = tuple(c.id for c in words.channels)
             domains["request.placement"] = ("", *(p for c in words.channels for p in c.placements))
             domains["request.language"] = words.languages
@@ -200,9 +212,10 @@ def _no_document(kind: str) -> Diagnostic:
     return Diagnostic("(rule set)", 1, 1, codes.WRONG_DOCUMENTS, message, "add one; rules/README.md shows it")
 
 
-def _feature_input(name: str, kind: str, data_class: DataClass) -> Input:
-    behavioural = data_class is DataClass.BEHAVIOURAL
-    return Input(f"features.{name}", _FEATURE_TYPES.get(kind, InputType.STRING), behavioural)
+def feature_input(feature: Feature) -> Input:
+    """What conditions read of a feature."""
+    behavioural = feature.data_class is DataClass.BEHAVIOURAL
+    return Input(f"features.{feature.name}", _FEATURE_TYPES.get(feature.type, InputType.STRING), behavioural)
 
 
 def _action_domains(catalogue: CatalogueDocument) -> dict[str, tuple[str, ...]]:

@@ -17,6 +17,8 @@ _DIALECT: Final = "http://json-schema.org/draft-07/schema#"
 _LINE: Final = "# yaml-language-server: $schema="
 _BY_NAME: Final = frozenset({"properties", "definitions", "patternProperties"})
 HELP: Final = {
+    "GpcEntry.purposes": "Purposes that Global Privacy Control in a request objects to.",
+    "GpcEntry.record": "true keeps the objection for the customer, on every channel; false forgets it.",
     "RuleEntry.id": "Name of the rule in reasons, traces and the decision log; never used twice.",
     "RuleEntry.class": "eligibility: may we; applicability: does it fit now; suitability: is it right.",
     "RuleEntry.applies_to": "Actions the rule is for: all that is given must match; {} is every action.",
@@ -30,7 +32,18 @@ HELP: Final = {
     "Validity.from": "First instant inside, a date or instant, UTC.",
     "Validity.to": "First instant outside, a date or instant, UTC.",
     "ContactEntry.per": "Which contacts count together.",
+    "ContactEntry.kind": "cap, cooldown, exclusion, quiet_hours, or budget: a limit over all customers.",
+    "ContactEntry.counts": "Outcomes that count; reserved counts from the decision until it ends unshown.",
+    "ContactEntry.limit": "cap: how often for one customer; budget: how often for all customers together.",
     "ContactEntry.window": "Sliding and ending now: 30m, 24h, 7d, 52w.",
+    "ContactEntry.reserve_for": "How long a decision that returns the action counts if it is not shown.",
+    "ContactEntry.channels": "quiet_hours only: the channels that are quiet; all where not given.",
+    "ContactEntry.days": "quiet_hours only: days on which the hours begin; all where not given.",
+    "ContactEntry.from": "quiet_hours only: the customer's local time at which they begin, such as 21:00.",
+    "ContactEntry.to": "quiet_hours only: local time at which they end, the next day where not later.",
+    "ContactPackDocument.time_zone": "IANA name of the zone of customers whose own is not known.",
+    "ContactPackDocument.time_zone_from": "Input that names the customer's zone, such as features.time_zone.",
+    "ContactPackDocument.reserve_for": "reserve_for of the policies that do not say it.",
     "CaseEntry.set": "Facts by dotted name, such as features.x or scores.churn; null takes one away.",
     "CaseEntry.matrix": "Values by dotted name; every combination is a case.",
     "CaseEntry.rows": "Cases that differ in what they set and expect.",
@@ -68,7 +81,7 @@ def schema_texts(kinds: Mapping[str, type[Document]]) -> dict[str, str]:
 def _schema(kind: str, model: type[Document]) -> dict[str, Any]:
     made = model.model_json_schema(by_alias=True, mode="validation", ref_template="#/definitions/{model}")
     made["definitions"] = made.pop("$defs", {})
-    for part, definition in made["definitions"].items():
+    for part, definition in {model.__name__: made, **made["definitions"]}.items():
         for name, field in definition.get("properties", {}).items():
             if help_text := HELP.get(f"{part}.{name}"):
                 field["description"] = help_text

@@ -8,6 +8,7 @@ from typing import Final
 
 from engine.ruleset import diagnostics as codes
 from engine.ruleset.diagnostics import Diagnostic, did_you_mean
+from engine.ruleset.event_documents import DeclaredEvent, EventPackDocument
 from engine.ruleset.reading import Located
 from engine.ruleset.ruleset import RuleSet, duplicates
 from engine.ruleset.signal_documents import (
@@ -15,6 +16,7 @@ from engine.ruleset.signal_documents import (
     AttributeCondition,
     AttributeType,
     CountEntry,
+    EventTypeEntry,
     PatternEntry,
     SignalPackDocument,
 )
@@ -57,13 +59,15 @@ def signal_packs(rules: RuleSet) -> tuple[Located[SignalPackDocument], ...]:
     return rules.reading.of_kind(SignalPackDocument)
 
 
-def event_types(packs: tuple[Located[SignalPackDocument], ...]) -> dict[str, Attributes]:
-    """Event type to its attributes, of all packs together."""
-    return {
-        entry.type: {attribute.name: attribute.type for attribute in entry.attributes}
-        for pack in packs
-        for entry in pack.document.events
-    }
+def event_types(
+    packs: tuple[Located[SignalPackDocument], ...], events: tuple[Located[EventPackDocument], ...]
+) -> dict[str, Attributes]:
+    """Event type to its attributes, of all signal and event packs together."""
+    entries: list[EventTypeEntry | DeclaredEvent] = [
+        *(entry for pack in packs for entry in pack.document.events),
+        *(entry for pack in events for entry in pack.document.events),
+    ]
+    return {entry.type: {a.name: a.type for a in entry.attributes} for entry in entries}
 
 
 def check_signals(rules: RuleSet) -> Iterator[Diagnostic]:
@@ -71,8 +75,8 @@ def check_signals(rules: RuleSet) -> Iterator[Diagnostic]:
     packs = signal_packs(rules)
     if not packs:
         return
-    types = event_types(packs)
-    complete = not rules.reading.has_unread("SignalPack")
+    types = event_types(packs, rules.reading.of_kind(EventPackDocument))
+    complete = not (rules.reading.has_unread("SignalPack") or rules.reading.has_unread("EventPack"))
     yield from _twice(packs)
     for pack in packs:
         for i, entry in enumerate(pack.document.events):

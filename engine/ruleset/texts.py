@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from engine.core.reasons import MODEL_PLACEHOLDERS, PLACEHOLDERS
+from engine.core.reasons import MODEL_PLACEHOLDERS, PLACEHOLDERS, STAND_INS
 from engine.ruleset import diagnostics as codes
 from engine.ruleset.diagnostics import Diagnostic, did_you_mean
 from engine.ruleset.documents import Document, ReasonEntry
@@ -151,7 +151,7 @@ def _codes_without_words(rules: RuleSet) -> Iterator[Diagnostic]:
     if not rules.knows_all_reasons:
         return
     located = rules.reason_catalogues[0]
-    for code, who in [(c, "the engine") for c in PLACEHOLDERS] + [
+    for code, who in [(c, "the engine") for c in PLACEHOLDERS if c not in STAND_INS] + [
         (c, "a model") for c in rules.model_reasons
     ]:
         if code not in rules.reasons:

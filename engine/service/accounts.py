@@ -94,7 +94,7 @@ class Accounts:
 
     def __post_init__(self) -> None:
         record = self.record
-        self.case = Case(record.request, record.state)
+        self.case = Case(record.request, record.state, record.supplied)
         self.examined = examine(self.snapshot, record.request, record.state, now_ms=record.now_ms)
 
     def of_action(self, action_id: str) -> ActionAccount:

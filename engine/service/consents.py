@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.core.consent import judge
 from engine.core.rulebook import Rulebook
-from engine.decisionlog.errors import LogUnavailable
-from engine.decisionlog.ledger import ConsentEntry, ConsentLedger
-from engine.domain import ConsentUsed
+from engine.decisionlog.errors import LogError, LogUnavailable
+from engine.decisionlog.ledger import ConsentEntry, ConsentLedger, ConsentTerms
+from engine.domain import ConsentUsed, LegalBasis
 from engine.errors import (
     ConsentNotRecorded,
     CustomerUnknown,
@@ -23,6 +23,11 @@ from engine.service.requests import MAX_TEXT, MIN_INSTANT_MS, RequestCheck, chec
 from feature_store.errors import StoreError
 from feature_store.state import ANY_CHANNEL, ConsentRecord, ConsentState, CustomerState
 from feature_store.store import OnlineStore
+
+MAX_LISTED = 64
+_NO_TERMS = ConsentTerms()
+_TERM_TEXTS = ("notice", "notice_language", "legal_basis", "jurisdiction", "collection_method")
+_TERM_LISTS = ("recipients", "data_categories")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +44,22 @@ class ConsentSubmission:
     notice_version: str = ""
     actor: str = ""
     evidence: str = ""
+    terms: ConsentTerms = _NO_TERMS
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedConsent:
-    """A consent on disk, and where in the ledger."""
+    """A consent on disk, which names its place in the ledger, and what the customer was told."""
 
     record: ConsentRecord
-    position: int
+    terms: ConsentTerms = _NO_TERMS
 
 
 @dataclass(frozen=True, slots=True)
 class HeldConsents:
     """What is recorded of a customer, and what is effective now on every channel."""
 
-    records: tuple[ConsentRecord, ...]
+    records: tuple[RecordedConsent, ...]
     effective: tuple[tuple[str, ConsentUsed], ...]  # by channel
 
 
@@ -71,11 +77,10 @@ class Consents:
     def record(self, submission: ConsentSubmission) -> RecordedConsent:
         """Appends to the ledger and projects; the next decision on any worker obeys it."""
         now_ms = self._clock()
-        record = _checked(submission, self._live.current.rulebook, now_ms)
+        entry = checked_entry(submission, self._live.current.rulebook, now_ms)
         self._customer(submission.customer_id)
-        entry = ConsentEntry(customer_id=submission.customer_id, consent=record, received_at_ms=now_ms)
         try:
-            position = self._ledger.append(entry)
+            record = replace(entry.consent, position=self._ledger.append(entry))
         except LogUnavailable as error:
             raise ConsentNotRecorded("the consent cannot be recorded, so nothing changed") from error
         try:
@@ -84,7 +89,7 @@ class Consents:
             raise StateUnavailable(
                 "the consent is in the ledger but decisions do not see it yet; send it again"
             ) from error
-        return RecordedConsent(record, position)
+        return RecordedConsent(record, entry.terms or _NO_TERMS)
 
     def get(self, customer_id: str) -> HeldConsents:
         """What is in force for one customer."""
@@ -99,7 +104,15 @@ class Consents:
             ).values()
         ]
         records = sorted(state.consents, key=lambda r: (r.purpose, r.channel))
-        return HeldConsents(tuple(records), tuple(effective))
+        return HeldConsents(tuple(RecordedConsent(r, self._terms(r)) for r in records), tuple(effective))
+
+    def _terms(self, record: ConsentRecord) -> ConsentTerms:
+        """What the ledger holds besides; nothing where it cannot be read, as the will itself counts."""
+        try:
+            entry = self._ledger.read(record.position) if record.position else None
+        except LogError:
+            return _NO_TERMS
+        return _NO_TERMS if entry is None else entry.terms or _NO_TERMS
 
     def _customer(self, customer_id: str) -> CustomerState:
         try:
@@ -111,8 +124,8 @@ class Consents:
         return state
 
 
-def _checked(given: ConsentSubmission, rulebook: Rulebook, now_ms: int) -> ConsentRecord:
-    """The record to keep. Raises RequestInvalid with every violation."""
+def checked_entry(given: ConsentSubmission, rulebook: Rulebook, now_ms: int) -> ConsentEntry:
+    """The entry to append. Raises RequestInvalid with every violation."""
     check = RequestCheck()
     check.identifier(given.customer_id, "customer_id")
     purposes, channels = rulebook.consent.purposes, rulebook.vocabulary.channels
@@ -123,6 +136,7 @@ def _checked(given: ConsentSubmission, rulebook: Rulebook, now_ms: int) -> Conse
     )
     for name in ("source", "notice_version", "actor", "evidence"):
         check.text(getattr(given, name), f"consent.{name}", MAX_TEXT)
+    _check_terms(check, given.terms)
     recorded_at_ms = now_ms if given.recorded_at_ms is None else given.recorded_at_ms
     check.require(
         recorded_at_ms <= now_ms + MAX_AHEAD_MS, "consent.record_time", "is more than 5 minutes ahead"
@@ -137,7 +151,7 @@ def _checked(given: ConsentSubmission, rulebook: Rulebook, now_ms: int) -> Conse
         check.violations.append(Violation("consent.state", "is none of GRANTED, DENIED, WITHDRAWN, OBJECTED"))
         raise RequestInvalid(check.violations)
     check.done()
-    return ConsentRecord(
+    record = ConsentRecord(
         purpose=given.purpose,
         channel=given.channel,
         state=given.state,
@@ -148,3 +162,22 @@ def _checked(given: ConsentSubmission, rulebook: Rulebook, now_ms: int) -> Conse
         actor=given.actor,
         evidence=given.evidence,
     )
+    return ConsentEntry(
+        customer_id=given.customer_id,
+        consent=record,
+        received_at_ms=now_ms,
+        terms=None if given.terms == _NO_TERMS else given.terms,
+    )
+
+
+def _check_terms(check: RequestCheck, terms: ConsentTerms) -> None:
+    for name in _TERM_TEXTS:
+        check.text(getattr(terms, name), f"consent.{name}", MAX_TEXT)
+    if terms.legal_basis:
+        known = ", ".join(LegalBasis)
+        check.require(terms.legal_basis in tuple(LegalBasis), "consent.legal_basis", f"is none of {known}")
+    for name in _TERM_LISTS:
+        listed = getattr(terms, name)
+        check.require(len(listed) <= MAX_LISTED, f"consent.{name}", f"has more than {MAX_LISTED} entries")
+        for place, text in enumerate(listed[:MAX_LISTED]):
+            check.text(text, f"consent.{name}[{place}]", MAX_TEXT)

@@ -1,16 +1,18 @@
-"""Decides: resolve, fetch, run the pure pipeline, log, and only then answer."""
+"""Decides: resolve, fetch, run the pure pipeline, hold what it counts on, log, and only then answer."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
+import structlog
 
 from engine.core.inputs import without_behaviour
 from engine.core.pipeline import decide
 from engine.core.snapshot import Snapshot
+from engine.core.supply import PLENTY, Supply
 from engine.decisionlog.errors import InvalidDecisionId, LogError, LogUnavailable
 from engine.decisionlog.log import DecisionLog, DecisionSlot
 from engine.decisionlog.record import DecisionRecord
@@ -25,11 +27,14 @@ from engine.errors import (
     RequestInProgress,
     StateUnavailable,
 )
+from engine.service.holding import Draft, Holding
 from engine.service.live import LiveSnapshot
 from engine.service.requests import DecisionQuery, check_query, to_request
 from feature_store.errors import StoreError
-from feature_store.state import CustomerState, Identity
+from feature_store.schema import FeatureSchema
+from feature_store.state import CustomerState, FeatureVector, Identity
 from feature_store.store import OnlineStore
+from feature_store.versions import SchemaVersions
 
 Clock = Callable[[], int]
 """Milliseconds since the epoch."""
@@ -38,6 +43,11 @@ _TAKEOVER_MS = 5_000
 """Age from which a claimed request id without a logged decision belongs to a worker that died."""
 
 _FINGERPRINT_HEX = 32
+
+REQUEST_ID_UNKEPT = "request_id:unkept"
+"""What a decision says whose request id the store did not take: made again, it would be decided again."""
+
+_log = structlog.get_logger("engine.service.decisions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,42 +78,132 @@ class Decisions:
         self._clock = clock
         self._ttl_ms = request_id_ttl_ms
         self._decided = decided
+        self._holding = Holding(store)
+        self._versions = SchemaVersions(store.schemas)
 
     def decide(self, query: DecisionQuery) -> Answer:
         """Decides and logs. Raises an ArbiterError where there is no answer; then nothing was decided."""
         snapshot = self._live.current
         check_query(query, snapshot.rulebook)
         now_ms = self._clock()
-        state = self._fetch(query)
+        state = self._fetch(query, snapshot)
         request = to_request(query, state.customer_id, snapshot.rulebook.vocabulary)
-        decision = decide(snapshot, request, state, now_ms=now_ms)
-        if not decision.profiled:
-            state = without_behaviour(state, snapshot.schema)
-        record = self._log_once(query, request, state, decision, now_ms)
+        supply = self._supply(query, snapshot, request, state, now_ms)
+        decision = decide(snapshot, request, state, now_ms=now_ms, supply=supply)
+        draft = Draft(request, state, supply, decision, now_ms)
+        if self._holding.needed(draft, snapshot):
+            record = self._answer_held(query, draft, snapshot)
+        else:
+            record = self._log_once(query, draft, snapshot)
         self._decided(record)
         return Answer(record, snapshot)
 
-    def _fetch(self, query: DecisionQuery) -> CustomerState:
+    def _fetch(self, query: DecisionQuery, snapshot: Snapshot) -> CustomerState:
         try:
             customer_id = (
                 query.customer_id if query.identity is None else resolve(self._store, query.identity)
             )
-            state = self._store.read(customer_id)
         except StoreError as error:
             raise StateUnavailable("the customer's state cannot be read now; try again") from error
+        return self._read(customer_id, snapshot)
+
+    def _read(self, customer_id: str, snapshot: Snapshot) -> CustomerState:
+        """The customer's state; nothing of it where it cannot be read, as what a contract needs goes on."""
+        try:
+            state = self._store.read(customer_id)
+            if state is not None and state.features is not None:
+                state = self._in_schema(state, state.features, snapshot.schema)
+        except StoreError as error:
+            _log.warning("state.unreadable", cause=str(error))
+            return CustomerState(customer_id, consents_readable=False)
         if state is None:
             raise CustomerUnknown("there is no such customer")
         return state
 
-    def _log_once(
+    def _in_schema(
+        self, state: CustomerState, features: FeatureVector, schema: FeatureSchema
+    ) -> CustomerState:
+        """The state with features that another version of the schema wrote as this one reads them."""
+        if features.schema_version == schema.digest:
+            return state
+        return replace(state, features=self._versions.read(features, schema, now_ms=self._clock()))
+
+    def _supply(
         self,
         query: DecisionQuery,
+        snapshot: Snapshot,
         request: DecisionRequest,
         state: CustomerState,
-        decision: Decision,
         now_ms: int,
+    ) -> Supply:
+        """What is left for the decision; a store that cannot be read is asked for nothing more."""
+        if state.consents_readable:
+            return self._holding.supply(snapshot, request, now_ms)
+        supply = self._holding.nothing(snapshot, request)
+        return _unkept(supply) if query.request_id else supply
+
+    def _answer_held(self, query: DecisionQuery, draft: Draft, snapshot: Snapshot) -> DecisionRecord:
+        """Logs a decision once all that it counts on is held; what is held and not answered is given back.
+
+        A request id that has its decision already is not worth holding anything for, so that is looked at
+        first; where the same request is decided elsewhere meanwhile, the claim still tells.
+        """
+        request, now_ms = draft.request, draft.now_ms
+        earlier = self._look_up(query, request, now_ms)
+        if earlier is not None:
+            return earlier
+
+        def decide_again(state: CustomerState, supply: Supply) -> Decision:
+            return decide(snapshot, request, state, now_ms=now_ms, supply=supply)
+
+        held = self._holding.hold(
+            draft,
+            snapshot,
+            decide_again=decide_again,
+            read_again=lambda: self._read(request.customer_id, snapshot),
+        )
+        try:
+            record = self._log_once(query, held, snapshot)
+        except BaseException:
+            self._holding.give_back(held)
+            raise
+        if record.hold_key != held.key:
+            self._holding.give_back(held)
+        return record
+
+    def _look_up(self, query: DecisionQuery, request: DecisionRequest, now_ms: int) -> DecisionRecord | None:
+        """The decision that a request id has already; None for a new one, and where there is no id."""
+        if not query.request_id:
+            return None
+        try:
+            held = self._store.claim(_claim_key(query.request_id), b"", now_ms=now_ms, ttl_ms=0)
+        except StoreError as error:
+            _log.warning("request_id.unreadable", cause=str(error))
+            return None
+        return None if held is None else self._earlier(held, query.request_id, _fingerprint(request), now_ms)
+
+    def _log_once(self, query: DecisionQuery, draft: Draft, snapshot: Snapshot) -> DecisionRecord:
+        """Puts the decision on disk; for a request id that has one already, gives that one instead.
+
+        A request id that cannot be kept does not hold the answer up: it says so, and that request made again
+        is decided again.
+        """
+        if not query.request_id or REQUEST_ID_UNKEPT in draft.supply.degraded_by:
+            return self._logged(query, draft, snapshot, claims=False)
+        try:
+            return self._logged(query, draft, snapshot, claims=True)
+        except StoreError as error:
+            _log.warning("request_id.unkept", cause=str(error))
+        supply = _unkept(draft.supply)
+        decision = decide(snapshot, draft.request, draft.state, now_ms=draft.now_ms, supply=supply)
+        return self._logged(query, replace(draft, supply=supply, decision=decision), snapshot, claims=False)
+
+    def _logged(
+        self, query: DecisionQuery, draft: Draft, snapshot: Snapshot, *, claims: bool
     ) -> DecisionRecord:
-        """Puts the decision on disk; for a request id that has one already, gives that one instead."""
+        """Raises StoreError where the request id is to be claimed and cannot be; then nothing was logged."""
+        request, decision, now_ms = draft.request, draft.decision, draft.now_ms
+        state = draft.state if decision.profiled else without_behaviour(draft.state, snapshot.schema)
         try:
             with self._log.next(now_ms=now_ms) as slot:
                 record = DecisionRecord(
@@ -115,22 +215,25 @@ class Decisions:
                     identity_type="" if query.identity is None else query.identity.type,
                     request_id=query.request_id,
                     request_fingerprint=_fingerprint(request) if query.request_id else "",
+                    supply=None if draft.supply == PLENTY else draft.supply,
+                    hold_key=draft.key,
+                    held=draft.held,
                 )
-                held = self._claim_and_write(record, slot)
+                held = None
+                if claims:
+                    held = self._claim_and_write(record, slot)
+                else:
+                    slot.write(record)
         except LogUnavailable as error:
             raise DecisionNotLogged("the decision cannot be logged, so it is not given") from error
-        return record if held is None else self._earlier(held, record)
+        if held is None:
+            return record
+        return self._earlier(held, record.request_id, record.request_fingerprint, now_ms)
 
     def _claim_and_write(self, record: DecisionRecord, slot: DecisionSlot) -> bytes | None:
-        """Claims the request id if there is one, then writes; another claim that holds the id, if any."""
-        if not record.request_id:
-            slot.write(record)
-            return None
+        """Claims the request id, then writes; another claim that holds the id, if any."""
         key, claim = _claim_key(record.request_id), _claim(record)
-        try:
-            held = self._store.claim(key, claim, now_ms=record.now_ms, ttl_ms=self._ttl_ms)
-        except StoreError as error:
-            raise StateUnavailable("the request id cannot be kept now; try again") from error
+        held = self._store.claim(key, claim, now_ms=record.now_ms, ttl_ms=self._ttl_ms)
         if held is not None:
             return held
         try:
@@ -140,17 +243,20 @@ class Decisions:
             raise
         return None
 
-    def _earlier(self, held: bytes, repeated: DecisionRecord) -> DecisionRecord:
-        """The decision first made for a request id. Raises where the id cannot be used now."""
+    def _earlier(self, held: bytes, request_id: str, repeated: str, now_ms: int) -> DecisionRecord:
+        """The decision first made for a request id; `repeated` is the fingerprint of the request made again.
+
+        Raises where the id cannot be used now.
+        """
         fingerprint, decision_id, claimed_ms = _read_claim(held)
-        if fingerprint != repeated.request_fingerprint:
+        if fingerprint != repeated:
             raise RequestIdReused("the request id was used for a different request; make a new one")
         try:
             record = self._log.read(decision_id)
-            if record is not None and record.request_id == repeated.request_id:
+            if record is not None and record.request_id == request_id:
                 return record
-            if repeated.now_ms - claimed_ms >= _TAKEOVER_MS:
-                self._store.release(_claim_key(repeated.request_id), held)
+            if now_ms - claimed_ms >= _TAKEOVER_MS:
+                self._store.release(_claim_key(request_id), held)
         except LogError as error:
             raise DecisionUnreadable(
                 "the log cannot give back the first decision; its operator sees why"
@@ -181,6 +287,11 @@ def read_decision(log: DecisionLog, decision_id: str) -> DecisionRecord:
     if record is None:
         raise DecisionUnknown("the log does not hold this decision")
     return record
+
+
+def _unkept(supply: Supply) -> Supply:
+    """The same, for a decision whose request id is not remembered."""
+    return replace(supply, degraded_by=(*supply.degraded_by, REQUEST_ID_UNKEPT))
 
 
 def _fingerprint(request: DecisionRequest) -> str:

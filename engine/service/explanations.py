@@ -67,7 +67,7 @@ class Replay:
 
 def replay(record: DecisionRecord, snapshot: Snapshot) -> Replay:
     """Makes a logged decision again; `snapshot` must be that of its versions."""
-    again = decide(snapshot, record.request, record.state, now_ms=record.now_ms)
+    again = decide(snapshot, record.request, record.state, now_ms=record.now_ms, supply=record.supplied)
     return Replay(record, decision_bytes(record.decision), decision_bytes(again))
 
 
@@ -135,7 +135,7 @@ class Explanations:
 
 
 def _replayed(snapshot: Snapshot, record: DecisionRecord) -> Replay:
-    again = decide(snapshot, record.request, record.state, now_ms=record.now_ms)
+    again = decide(snapshot, record.request, record.state, now_ms=record.now_ms, supply=record.supplied)
     return Replay(record, decision_bytes(record.decision), decision_bytes(again))
 
 

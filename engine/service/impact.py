@@ -18,6 +18,7 @@ from engine.core.rulebook import FALSE, TRUE, Frame
 from engine.core.sameness import Sameness
 from engine.core.scoring import ScoringError, Vector
 from engine.core.snapshot import Snapshot
+from engine.core.supply import PLENTY, Supply
 from engine.domain import Decision, DecisionRequest, LegalBasis, MissingCause, Stage
 from engine.models.batch import RememberedScores, score_many
 from engine.models.scorer import OnnxScorer
@@ -43,6 +44,7 @@ class Case:
     request: DecisionRequest
     state: CustomerState
     now_ms: int
+    supply: Supply = PLENTY
 
 
 @dataclass(slots=True)
@@ -165,7 +167,7 @@ def compare(
 
     `by` are features to count by, besides consent and churn; `groups` the named segments.
     """
-    vectors = [current_vector(after.schema, case.state, now_ms=case.now_ms) for case in cases]
+    vectors = [current_vector(after.schema, case.request, case.state, now_ms=case.now_ms) for case in cases]
     before, after = _with_scores(before, after, vectors)
     pair = _Pair.of(before, after)
     segments = _Segments(after, tuple(name for name in by if name in after.schema.index), groups)
@@ -222,12 +224,12 @@ class _Pair:
         return cls(before, after, Sameness(before, after))
 
     def decide(self, case: Case) -> _Found:
-        request, state, now_ms = case.request, case.state, case.now_ms
-        old, examination = decide_examined(self.before, request, state, now_ms=now_ms)
+        request, state, now_ms, supply = case.request, case.state, case.now_ms, case.supply
+        old, examination = decide_examined(self.before, request, state, now_ms=now_ms, supply=supply)
         listed = _listed(old)
         if self.sameness.holds(request, state, now_ms=now_ms, decision=old, examination=examination):
             return _Found(old, old, listed, listed, examination.inputs)
-        new, examination = decide_examined(self.after, request, state, now_ms=now_ms)
+        new, examination = decide_examined(self.after, request, state, now_ms=now_ms, supply=supply)
         return _Found(old, new, listed, _listed(new), examination.inputs)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engine.core.supply import hold_key
 from engine.decisionlog.errors import LogUnavailable
 from engine.decisionlog.ledger import OutcomeEntry, OutcomeLog
 from engine.decisionlog.log import DecisionLog
@@ -19,6 +20,8 @@ from engine.errors import (
 from engine.service.decisions import Clock, read_decision
 from engine.service.live import LiveSnapshot
 from engine.service.requests import RequestCheck
+from engine.service.settling import Settling, settle_budgets
+from engine.service.uses import consent_use
 from feature_store.errors import StoreError
 from feature_store.state import ContactEvent, OutcomeType
 from feature_store.store import OnlineStore
@@ -76,16 +79,33 @@ class Outcomes:
             type=outcome,
             at_ms=at_ms,
             received_at_ms=now_ms,
+            use=consent_use(
+                decision,
+                self._catalogue().get(report.action_id),
+                profiling_purpose=self._live.current.rulebook.consent.profiling_purpose,
+            ),
         )
         try:
             self._log.append(entry)
-            return self._store.record_contact(
-                decision.request.customer_id, self._event(entry, decision), key=entry.outcome_id
-            )
+            return self._count(entry, decision)
         except LogUnavailable as error:
             raise DecisionNotLogged("the outcome cannot be logged, so it is not counted") from error
         except StoreError as error:
             raise StateUnavailable("the outcome cannot be counted now; send it again") from error
+
+    def _count(self, entry: OutcomeEntry, decision: DecisionRecord) -> bool:
+        """Counts the contact, and settles what the decision held for it; False where it was counted."""
+        customer_id, event = decision.request.customer_id, self._event(entry, decision)
+        held = next((held for held in decision.held if held.action_id == entry.action_id), None)
+        if held is None:
+            return self._store.record_contact(customer_id, event, key=entry.outcome_id)
+        key = hold_key(decision.hold_key, entry.action_id)
+        settle_budgets(self._store, held, entry.type, key=key, now_ms=entry.received_at_ms)
+        if held.reserved_until_ms is None:
+            return self._store.record_contact(customer_id, event, key=entry.outcome_id)
+        settling = Settling(event, key=entry.outcome_id, reserved_as=key, now_ms=entry.received_at_ms)
+        self._store.update([customer_id], settling.change)
+        return settling.counted
 
     def _event(self, entry: OutcomeEntry, decision: DecisionRecord) -> ContactEvent:
         """The contact to count. An action gone from the catalogue counts for itself and its channel."""
@@ -110,7 +130,7 @@ def _checked(report: OutcomeReport, now_ms: int) -> tuple[OutcomeType, int]:
         check.identifier(getattr(report, name), name)
     at_ms = now_ms if report.at_ms is None else report.at_ms
     check.require(at_ms <= now_ms + MAX_AHEAD_MS, "occur_time", "is more than 5 minutes ahead")
-    if report.outcome is None:
+    if report.outcome in (None, OutcomeType.RESERVED):  # only decisions reserve
         check.fail("type", "is required; one of the values of OutcomeType")
         raise RequestInvalid(check.violations)
     check.done()

@@ -39,6 +39,7 @@ class DecisionQuery:
     language: str = ""
     detail: Detail = Detail.STANDARD
     request_id: str = ""
+    global_privacy_control: bool = False
     violations: tuple[Violation, ...] = ()  # found while reading the message
 
 
@@ -121,6 +122,7 @@ def to_request(query: DecisionQuery, customer_id: str, vocabulary: Vocabulary) -
         filter=query.filter,
         language=choose_language(query.language, vocabulary),
         detail=query.detail,
+        global_privacy_control=query.global_privacy_control,
     )
 
 

@@ -116,6 +116,7 @@ class Shadow:
                 request,
                 record.state,
                 now_ms=record.now_ms,
+                supply=record.supplied,
                 with_model_reasons=False,
                 with_rule_reasons=False,
             )

@@ -11,13 +11,17 @@ from collections.abc import Mapping
 from engine.core.change import CONTACT_PREFIX, REQUEST_FILTER, Change
 from engine.core.counterfactual import Counterfactual, Outcome
 from engine.core.inputs import describe
-from engine.core.rulebook import InputType
+from engine.core.rulebook import ContactKind, InputType
 from engine.core.snapshot import Snapshot
 from engine.core.words import fill
 from engine.domain import Action, Texts
 
 _NOT_GIVEN, _ANY = "explain.not_given", "explain.any_placement"
 _CONTACTS = "explain.contacts"
+_OF_CONTACT_KIND = {
+    ContactKind.QUIET_HOURS: "explain.local_time",
+    ContactKind.BUDGET: "explain.budget",
+}
 _STAYS = "explain.stays"
 
 
@@ -29,7 +33,7 @@ def tell_what_if(
     values = {"rank": str(found.rank), "purpose": action.purpose, "inputs": ", ".join(found.protected)}
     if found.change is not None:
         before, after = texts_of(found.change, snapshot)
-        values |= {"input": input_label(found.change.input), "before": before, "after": after}
+        values |= {"input": input_label(found.change.input, snapshot), "before": before, "after": after}
     stays = removal and found.outcome is Outcome.NONE
     template = labels.get(_STAYS if stays else f"explain.{found.outcome}")
     if template is None or language not in template:
@@ -37,9 +41,13 @@ def tell_what_if(
     return fill(template[language], values, labels, language)
 
 
-def input_label(name: str) -> str:
-    """The label key that names an input to people."""
-    return _CONTACTS if name.startswith(CONTACT_PREFIX) else name
+def input_label(name: str, snapshot: Snapshot) -> str:
+    """The label key that names an input to people; of contact policies, what each kind looks at."""
+    if not name.startswith(CONTACT_PREFIX):
+        return name
+    policy_id = name.removeprefix(CONTACT_PREFIX).partition("/")[0]
+    kind = next((p.kind for p in snapshot.rulebook.contact if p.id == policy_id), None)
+    return _CONTACTS if kind is None else _OF_CONTACT_KIND.get(kind, _CONTACTS)
 
 
 def texts_of(change: Change, snapshot: Snapshot) -> tuple[str, str]:

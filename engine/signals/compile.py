@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from engine.ruleset.diagnostics import RuleSetInvalid
+from engine.ruleset.event_documents import EventPackDocument
 from engine.ruleset.filekinds import KINDS
 from engine.ruleset.reading import read_documents
 from engine.ruleset.signal_checks import Attributes, event_types
@@ -32,22 +33,24 @@ from engine.signals.patterns import (
     Value,
 )
 
-_KIND = "SignalPack"
+_KINDS = ("SignalPack", "EventPack")
 
 
 def signal_patterns(sources: RuleSources) -> SignalPatterns:
     """The signals of a rule set that `engine.ruleset.build.check` finds right; none where there is no pack.
 
-    Reads only files that speak of signal packs. Raises RuleSetInvalid where one has mistakes of structure.
+    Reads only files that speak of signal or event packs. Raises RuleSetInvalid where one has mistakes of
+    structure.
     """
-    files = {path: text for path, text in sources.items() if _KIND in text}
+    files = {path: text for path, text in sources.items() if any(kind in text for kind in _KINDS)}
     reading = read_documents(files, kinds=KINDS)
     packs = reading.of_kind(SignalPackDocument)
-    own = {pack.yaml.file for pack in packs}
+    events = reading.of_kind(EventPackDocument)
+    own = {pack.yaml.file for pack in (*packs, *events)}
     wrong = [d for d in reading.diagnostics if any(y.file == d.file for y in reading.untyped)]
     if wrong:
         raise RuleSetInvalid(wrong)
-    types = event_types(packs)
+    types = event_types(packs, events)
     signals = tuple(_signal(entry, types) for pack in packs for entry in pack.document.signals)
     return SignalPatterns(sources.digest_of(own), frozenset(types), signals)
 

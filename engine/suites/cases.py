@@ -269,6 +269,7 @@ def _requested(entry: CaseEntry) -> list[tuple[YamlPath, str, Given | None]]:
     if entry.now is not None:
         changes.append((("now",), "now", _rfc3339(entry.now)))
     changes += [(("context", name), f"context.{name}", value) for name, value in entry.context.items()]
+    changes += [(("budgets", name), f"budgets.{name}", value) for name, value in entry.budgets.items()]
     return [*changes, *((("set", name), name, value) for name, value in entry.set.items())]
 
 

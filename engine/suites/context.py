@@ -11,12 +11,12 @@ from pydantic import TypeAdapter, ValidationError
 from engine.core.rulebook import ContextField, InputType
 from engine.domain import ContextScalar, ContextValue
 from engine.ruleset.diagnostics import did_you_mean
-from engine.ruleset.documents import Instant
+from engine.suites.documents import Moment
 from engine.suites.wrong import FactWrong
 
 MAX_ELEMENTS: Final = 256
 """Elements of a list or map, as in a request."""
-_INSTANT: TypeAdapter[int] = TypeAdapter(Instant)
+_MOMENT: TypeAdapter[int] = TypeAdapter(Moment)
 _TYPES: Final[Mapping[InputType, type]] = {
     InputType.BOOL: bool, InputType.INT: int, InputType.DOUBLE: float, InputType.STRING: str,
 }  # fmt: skip
@@ -52,7 +52,7 @@ def context_value(declared: ContextField, value: object) -> ContextValue:
 def instant_value(value: object) -> int:
     """An instant in milliseconds. Raises FactWrong."""
     try:
-        return _INSTANT.validate_python(value)
+        return _MOMENT.validate_python(value)
     except ValidationError as error:
         raise FactWrong(error.errors()[0]["msg"]) from None
 

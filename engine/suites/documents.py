@@ -5,10 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from engine.domain import Stage
-from engine.ruleset.documents import Code, Document, Id, Instant, Milliseconds, Name, Share, Strict, Text
+from engine.ruleset.documents import (
+    INSTANT_PATTERN,
+    Code,
+    Document,
+    Id,
+    Milliseconds,
+    Name,
+    Share,
+    Strict,
+    Text,
+    instant_ms,
+)
+from engine.ruleset.localtime import instant_in_zone
 from feature_store.state import ConsentState, OutcomeType
 
 
@@ -29,6 +42,27 @@ def _one_value_or_several(written: object) -> object:
 Plain = Annotated[bool | int | float | str, BeforeValidator(_one_value)]
 """A value as it stands in YAML; instants are text."""
 
+_ZONED: Final = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}([+-]\d{2}:\d{2})?\[[A-Za-z0-9_+/-]+\]$"
+
+
+def _moment_ms(written: object) -> object:
+    """Milliseconds of an instant, or of a local time with its zone."""
+    try:
+        zoned = instant_in_zone(written) if isinstance(written, str) else None
+    except ValueError as error:
+        raise PydanticCustomError("instant", "{cause}", {"cause": str(error)}) from error
+    return instant_ms(written) if zoned is None else zoned
+
+
+Moment = Annotated[
+    int,
+    BeforeValidator(_moment_ms),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": p} for p in (INSTANT_PATTERN, _ZONED)]}),
+]
+"""An instant: 2026-11-10T21:30:00Z, or what the customer's clock shows: 2026-11-10T22:30[Europe/Zurich]."""
+
+BudgetName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_./-]{0,199}$")]
+"""A budget of a contact policy: its id, and after a slash the action, group, channel or purpose it is per."""
 Given = Annotated[
     bool | int | float | str | tuple[bool | int | float | str, ...] | dict[str, bool | int | float | str],
     BeforeValidator(_one_value_or_several),
@@ -45,6 +79,7 @@ class ContactFixture(Strict):
     channel: Id
     outcome: OutcomeType
     ago: Milliseconds
+    reserved_for: Milliseconds | None = None
 
 
 class ScoresFixture(Strict):
@@ -115,7 +150,8 @@ class CaseEntry(Strict):
     limit: Annotated[int, Field(strict=True, ge=1, le=100)] | None = None
     context: dict[Name, Given] = Field(default_factory=dict)
     filter: FilterFixture = FilterFixture()
-    now: Instant | None = None
+    now: Moment | None = None
+    budgets: dict[BudgetName, Annotated[int, Field(strict=True, ge=0)]] = Field(default_factory=dict)
     set: dict[str, Given | None] = Field(default_factory=dict)
     matrix: dict[str, tuple[Given | None, ...]] = Field(default_factory=dict)
     rows: tuple[RowEntry, ...] = ()
@@ -128,7 +164,7 @@ class TestSuiteDocument(Document):
     __test__ = False  # not a test of pytest's
 
     kind: Literal["TestSuite"]
-    now: Instant
+    now: Moment
     models: Literal["fixed", "champion"] = "fixed"
     customers: Annotated[dict[Name, CustomerFixture], Field(min_length=1)]
     cases: Annotated[tuple[CaseEntry, ...], Field(min_length=1)]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from engine.core.contact import budget_names, reserving
 from engine.core.rulebook import Rulebook
+from engine.core.supply import PLENTY, Supply
 from engine.domain import Action, ActionFilter, ContextValue, DecisionRequest
 from engine.ruleset.diagnostics import did_you_mean
 from engine.suites.context import context_value, instant_value, shown
@@ -32,6 +35,25 @@ DAY_MS = 86_400_000
 _SAID: TypeAdapter[ConsentState] = TypeAdapter(Said)
 
 
+@dataclass(frozen=True, slots=True)
+class PastContact:
+    """What happened with an action some time ago."""
+
+    action: Action
+    channel: str
+    outcome: OutcomeType
+    ago_ms: int
+    reserved_for_ms: int | None
+
+    def event(self, now_ms: int) -> ContactEvent:
+        """It as the store holds it."""
+        at_ms, action = now_ms - self.ago_ms, self.action
+        until_ms = None if self.reserved_for_ms is None else at_ms + self.reserved_for_ms
+        return ContactEvent(
+            at_ms, action.id, action.group, self.channel, action.purpose, self.outcome, until_ms
+        )
+
+
 @dataclass(slots=True)
 class Facts:
     """Everything one concrete case is about; setters raise FactWrong."""
@@ -48,7 +70,8 @@ class Facts:
     features: dict[str, Any] = field(default_factory=dict)
     consents: dict[tuple[str, str], ConsentState] = field(default_factory=dict)
     signals: dict[str, bool] = field(default_factory=dict)
-    contacts: list[tuple[Action, str, OutcomeType, int]] = field(default_factory=list)
+    contacts: list[PastContact] = field(default_factory=list)
+    budgets: dict[str, int] = field(default_factory=dict)
     context: dict[str, ContextValue] = field(default_factory=dict)
     churn: float | None = None
     propensity: dict[str, float] = field(default_factory=dict)
@@ -57,7 +80,7 @@ class Facts:
     def copy(self) -> Facts:
         """Facts that can be changed without changing these."""
         other = copy.copy(self)
-        for name in ("features", "consents", "signals", "contacts", "context", "propensity", "ages"):
+        for name in _COPIED:
             setattr(other, name, copy.copy(getattr(self, name)))
         return other
 
@@ -66,21 +89,20 @@ class Facts:
         root, _, name = path.partition(".")
         if isinstance(value, (list, tuple, dict)) and root != "context":
             raise FactWrong(f"`{path}` takes one value, not {shown(value)}", "a list or map is for context")
-        match root:
-            case "features":
-                self.set_feature(name, value)
-            case "context":
-                self.set_context(name, value)
-            case "signals":
-                self.set_signal(name, _truth(name, value))
-            case "consents":
-                self.set_consent(name, value)
-            case "scores":
-                self.set_score(name, value)
-            case _ if not name:
-                self.set_request(root, value)
-            case _:
-                raise FactWrong(f"unknown fact `{path}`", did_you_mean(root, _ROOTS))
+        setters: Mapping[str, Callable[[str, Given | None], None]] = {
+            "features": self.set_feature,
+            "context": self.set_context,
+            "signals": lambda name, value: self.set_signal(name, _truth(name, value)),
+            "consents": self.set_consent,
+            "scores": self.set_score,
+            "budgets": self.set_budget,
+        }
+        if root in setters:
+            setters[root](name, value)
+        elif not name:
+            self.set_request(root, value)
+        else:
+            raise FactWrong(f"unknown fact `{path}`", did_you_mean(root, _ROOTS))
 
     def set_request(self, name: str, value: Given | None) -> None:
         """Sets a fact of the request, or the instant of the decision."""
@@ -156,13 +178,38 @@ class Facts:
         else:
             raise FactWrong(f"unknown score `{name}`", "write scores.churn or scores.propensity.<action>")
 
-    def add_contact(self, action: str, channel: str, outcome: OutcomeType, ago_ms: int) -> None:
-        """Adds a contact of the past."""
+    def add_contact(
+        self, action: str, channel: str, outcome: OutcomeType, ago_ms: int, reserved_for_ms: int | None = None
+    ) -> None:
+        """Adds a contact of the past; one that is only reserved is so for as long as decisions reserve it."""
         by_id = {a.id: a for a in self.rulebook.actions}
         known = by_id[_known(action, by_id, "action")]
-        self.contacts.append(
-            (known, _known(channel, self.rulebook.vocabulary.channels, "channel"), outcome, ago_ms)
-        )
+        if outcome is OutcomeType.RESERVED:
+            reserved_for_ms = reserved_for_ms or self._reserve_ms(known)
+        elif reserved_for_ms is not None:
+            raise FactWrong(f"a contact that was {outcome} is not reserved", "remove `reserved_for`")
+        there = _known(channel, self.rulebook.vocabulary.channels, "channel")
+        self.contacts.append(PastContact(known, there, outcome, ago_ms, reserved_for_ms))
+
+    def _reserve_ms(self, action: Action) -> int:
+        """How long a decision reserves the action."""
+        index = self.rulebook.actions.index(action)
+        found = [p.reserve_ms for p in reserving(self.rulebook.contact) if p.scope[index]]
+        if not found:
+            advice = "write `reserved_for`, or count `reserved` in a contact policy for it"
+            raise FactWrong(f"no contact policy reserves `{action.id}`", advice)
+        return max(found)
+
+    def set_budget(self, name: str, value: object) -> None:
+        """Sets the units left of a budget; None: plenty."""
+        names = budget_names(self.rulebook)
+        _known(name, names, "budget")
+        self.budgets.pop(name, None)
+        if value is None:
+            return
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise FactWrong(f"`{value}` is not what is left of a budget", "write a whole number, such as 0")
+        self.budgets[name] = value
 
     def set_age(self, view: str, age_ms: int) -> None:
         """Sets how old the values of a view are."""
@@ -208,23 +255,26 @@ class Facts:
                 ConsentRecord(purpose, channel, state, self.now_ms - 30 * DAY_MS)
                 for (purpose, channel), state in self.consents.items()
             ),
-            contacts=tuple(
-                ContactEvent(self.now_ms - ago, a.id, a.group, channel, a.purpose, outcome)
-                for a, channel, outcome, ago in sorted(self.contacts, key=lambda c: -c[3])
-            ),
+            contacts=tuple(c.event(self.now_ms) for c in sorted(self.contacts, key=lambda c: -c.ago_ms)),
             signals=tuple(
                 Signal(name, value, self.now_ms - MINUTE_MS, self.now_ms + DAY_MS)
                 for name, value in self.signals.items()
             ),
         )
 
+    def supply(self) -> Supply:
+        """What there would be besides."""
+        return Supply(left=dict(self.budgets)) if self.budgets else PLENTY
 
+
+_COPIED = ("features", "consents", "signals", "contacts", "context", "propensity", "ages", "budgets")
 _ROOTS = (
     "features",
     "context",
     "signals",
     "consents",
     "scores",
+    "budgets",
     "customer",
     "channel",
     "placement",

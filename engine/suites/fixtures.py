@@ -35,7 +35,9 @@ def _changes(facts: Facts, fixture: CustomerFixture) -> list[tuple[tuple[str | i
     for i, name in enumerate(fixture.signals):
         changes.append((("signals", i), (facts.set_signal, name, True)))
     for i, c in enumerate(fixture.contacts):
-        changes.append((("contacts", i), (facts.add_contact, c.action, c.channel, c.outcome, c.ago)))
+        changes.append(
+            (("contacts", i), (facts.add_contact, c.action, c.channel, c.outcome, c.ago, c.reserved_for))
+        )
     if fixture.scores.churn is not None:
         changes.append((("scores", "churn"), (facts.set_score, "churn", fixture.scores.churn)))
     for name, score in fixture.scores.propensity.items():

@@ -13,6 +13,7 @@ from engine.core.policy import PolicyStage
 from engine.core.rulebook import FALSE, TRUE, UNKNOWN, Frame, Mask, PolicyProgram, PolicyRule, Truths
 from engine.core.scoring import Scorer
 from engine.core.snapshot import Snapshot
+from engine.core.supply import PLENTY, Supply
 from engine.domain import Action, Decision, DecisionRequest, MissingCause, Stage
 from engine.ruleset.trace import Situation
 from engine.suites.facts import Facts
@@ -90,17 +91,26 @@ class Record:
 def record(snapshot: Snapshot, facts: Facts, scorer: Scorer) -> Record:
     """Decides for the facts with a scorer."""
     return record_decision(
-        replace(snapshot, scorer=scorer), facts.request(), facts.state(), now_ms=facts.now_ms
+        replace(snapshot, scorer=scorer),
+        facts.request(),
+        facts.state(),
+        now_ms=facts.now_ms,
+        supply=facts.supply(),
     )
 
 
 def record_decision(
-    snapshot: Snapshot, request: DecisionRequest, state: CustomerState, *, now_ms: int
+    snapshot: Snapshot,
+    request: DecisionRequest,
+    state: CustomerState,
+    *,
+    now_ms: int,
+    supply: Supply = PLENTY,
 ) -> Record:
     """Decides and keeps what was asked."""
     before, after = _recorded(snapshot.before_scores), _recorded(snapshot.after_scores)
     recorded = replace(snapshot, before_scores=before[0], after_scores=after[0])
-    decision = decide(recorded, request, state, now_ms=now_ms)
+    decision = decide(recorded, request, state, now_ms=now_ms, supply=supply)
     fates = {fate.action_id: fate for fate in decision.suppressed}
     early = {i for i, fate in fates.items() if fate.stage in (Stage.AVAILABILITY, Stage.CONSENT)}
     by_before = {rule.id for rule in before[1].rules}

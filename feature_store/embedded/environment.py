@@ -36,6 +36,8 @@ MAX_MAP_BYTES = 1 << 40
 MAX_READERS = 512
 """Reader slots of all processes together: reads of one process take turns, so one or two for each."""
 
+LMDB_VERSION = ".".join(map(str, lmdb.version()))
+
 MAX_KEY_BYTES = 511
 """Longest key LMDB takes."""
 
@@ -45,7 +47,9 @@ _SPARE_TRANSACTIONS = 2
 _MAX_JOBS = 64
 """Writes that share one commit; enough to share the cost of an fsync, few enough not to delay the first."""
 
-_LOW_DISK_BYTES = 64 << 20
+LOW_DISK_BYTES = 64 << 20
+"""Free space from which a failed write is taken for a full disk, and an operator is warned."""
+
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DAMAGED = (
     lmdb.CorruptedError,
@@ -67,6 +71,16 @@ class _Job(Generic[Work]):
 
     def settle(self, result: Work | None, error: Exception | None) -> None:
         self.result, self.error, self.done = result, error, True
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What an environment takes of what it may take. `readers` are slots in use, of MAX_READERS."""
+
+    used_bytes: int
+    map_bytes: int
+    disk_free_bytes: int
+    readers: int
 
 
 class Environment:
@@ -174,6 +188,21 @@ class Environment:
             except lmdb.Error as error:
                 raise self._explained(error, "written") from error
 
+    def room(self) -> Room:
+        """How much of the file, the map, the disk and the reader slots is taken."""
+        try:
+            with self._read_lock:
+                info, page_bytes = self._env.info(), self._env.stat()["psize"]
+            free = shutil.disk_usage(self.path).free
+        except (OSError, lmdb.Error) as error:
+            raise self._explained(error, "read") from error
+        return Room(
+            used_bytes=(info["last_pgno"] + 1) * page_bytes,
+            map_bytes=info["map_size"],
+            disk_free_bytes=free,
+            readers=info["num_readers"],
+        )
+
     def close(self) -> None:
         """Unmaps the file; waits for reads and writes in flight."""
         with self._write_lock, self._read_lock:
@@ -228,7 +257,7 @@ class Environment:
     def _is_short_write(self, code: int) -> bool:
         """LMDB reports a write that a full disk cut short as an I/O error."""
         try:
-            return code == errno.EIO and shutil.disk_usage(self.path).free < _LOW_DISK_BYTES
+            return code == errno.EIO and shutil.disk_usage(self.path).free < LOW_DISK_BYTES
         except OSError:
             return False
 

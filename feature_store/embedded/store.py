@@ -2,9 +2,10 @@
 
 Two environments live in the data directory:
 
-- `state/` holds customers, consents, contacts, signals and identities, one named database each. Every
-  commit is fsynced (LMDB's default flags), so what was acknowledged survives kill -9 and power loss, and
-  every process sees it in its next read. Measured at about 0.2 ms a commit on a local SSD.
+- `state/` holds one named database for each kind of value under a customer's id, and others for
+  identities, due marks, the units of budgets and the texts of feature schemas. Every commit is fsynced
+  (LMDB's default flags), so what was acknowledged survives kill -9 and power loss, and every process sees
+  it in its next read. Measured at about 0.2 ms a commit on a local SSD.
 - `claims/` holds idempotency keys, which live for minutes and are taken on the decision path. It is not
   fsynced (about 10 us a claim): it survives kill -9, since the system keeps written pages, but not a
   power cut, after which LMDB without sync may be damaged. So it is emptied when the machine has booted
@@ -18,43 +19,67 @@ from __future__ import annotations
 
 import fcntl
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from feature_store import layout
-from feature_store.consents import prevailing
-from feature_store.contacts import DEFAULT_HISTORY_MS, ContactHistory, extended
+from feature_store.contacts import DAY_MS, DEFAULT_HISTORY_MS, extended, reserved
+from feature_store.embedded import budgets
+from feature_store.embedded.budgets import Budgets
 from feature_store.embedded.claims import Claims, open_claims
-from feature_store.embedded.environment import DEFAULT_MAP_BYTES, MAX_KEY_BYTES, Environment
-from feature_store.errors import StoreRefused, StoreUnavailable
+from feature_store.embedded.environment import (
+    DEFAULT_MAP_BYTES,
+    LMDB_VERSION,
+    LOW_DISK_BYTES,
+    MAX_MAP_BYTES,
+    MAX_READERS,
+    Environment,
+)
+from feature_store.errors import StoreCorrupt, StoreRefused, StoreUnavailable
+from feature_store.keeping import (
+    check_recordable,
+    customer_bytes,
+    identity_digest,
+    identity_order,
+    merged_consents,
+    merged_signals,
+)
+from feature_store.oversight import KindStats, StoreCondition, StoreStats, mebibytes
 from feature_store.state import (
     ConsentRecord,
-    ConsentState,
     ContactEvent,
+    ContactHistory,
+    CustomerChange,
+    CustomerRecord,
     CustomerState,
+    Demand,
     FeatureVector,
     Identity,
+    Reservation,
     Signal,
 )
+from feature_store.store import FeatureMerge, Update
 
 if TYPE_CHECKING:
     from feature_store.embedded.environment import Database, Snapshot
 
+_KINDS = (b"customers", b"consents", b"contacts", b"signals", b"stream", b"carried")
+"""One value for each customer: what decisions read, then what only updates read, then the rest."""
+
+_READ_KINDS, _UPDATED_KINDS = 4, 5
 _STATE = (
-    (b"customers", False),
-    (b"consents", False),
-    (b"contacts", False),
-    (b"signals", False),
+    *((name, False) for name in _KINDS),
     (b"identities", True),
-)
-_RECORDED = frozenset(
-    {ConsentState.GRANTED, ConsentState.DENIED, ConsentState.WITHDRAWN, ConsentState.OBJECTED}
+    (b"due", True),
+    (b"due_at", False),
+    (b"schemas", False),
+    *budgets.DATABASES,
 )
 _PAGE_OF_IDS = 1000
-_DIGEST_BYTES = 16
+_MERGED_AT_ONCE = 2048
+"""Customers merged in one transaction: about 20 ms in which no other process writes."""
 
 
 def _wall_clock_ms() -> int:
@@ -94,13 +119,18 @@ class EmbeddedStore:
         self._claims = claims
         self._contact_history_ms = contact_history_ms
         self._clock = clock
-        self._customers, self._consents, self._contacts, self._signals, self._identities = state.databases
-        self._read_databases = state.databases[:4]
+        self._kinds, others = state.databases[: len(_KINDS)], state.databases[len(_KINDS) :]
+        self._read_databases = self._kinds[:_READ_KINDS]
+        self._customers, self._consents, self._contacts, self._signals, self._stream, self._carried = (
+            self._kinds
+        )
+        self._identities, self._due, self._due_at, self._schemas = others[:4]
+        self._budgets = Budgets(state, others[4:])
 
     def read(self, customer_id: str) -> CustomerState | None:
         """Everything a decision needs, from one snapshot. Raises StoreCorrupt for a damaged value."""
         try:
-            key = _key(customer_id)
+            key = customer_bytes(customer_id)
         except StoreRefused:
             return None  # no customer can have been kept under it
         features, consents, contacts, signals = self._state.get(key, self._read_databases)
@@ -108,9 +138,115 @@ class EmbeddedStore:
             return None
         return layout.decode_state(customer_id, features, consents, contacts, signals)
 
+    def read_many(self, customer_ids: Sequence[str]) -> list[CustomerState | None]:
+        """`read` of many customers, all from one snapshot."""
+        keys = [_key_or_none(customer_id) for customer_id in customer_ids]
+
+        def get(txn: Snapshot) -> list[list[bytes | None]]:
+            return [[txn.get(key, db=database) for database in self._read_databases] for key in keys if key]
+
+        stored = iter(self._state.read(get))
+        return [
+            _decoded_state(customer_id, next(stored)) if key else None
+            for customer_id, key in zip(customer_ids, keys, strict=True)
+        ]
+
+    def update(self, customer_ids: Sequence[str], change: Update) -> None:
+        """Replaces what `change` returns, for all customers in one transaction; on disk when it returns."""
+        keys = {customer_id: customer_bytes(customer_id) for customer_id in customer_ids}
+
+        def put(txn: Snapshot) -> None:
+            changes = [(c, key, change(c, self._record(txn, c, key))) for c, key in keys.items()]
+            for customer_id, key, changed in changes:
+                if changed is not None:
+                    self._apply(txn, customer_id, key, changed)
+
+        self._state.write(put)
+
+    def _record(self, txn: Snapshot, customer_id: str, key: bytes) -> CustomerRecord:
+        stored = [txn.get(key, db=database) for database in self._kinds[:_UPDATED_KINDS]]
+        return layout.decode_record(customer_id, *stored)
+
+    def _apply(self, txn: Snapshot, customer_id: str, key: bytes, change: CustomerChange) -> None:
+        if change.features is not None:
+            txn.put(key, layout.encode_features(customer_id, change.features), db=self._customers)
+        if change.consents is not None:
+            value = layout.encode_consents(customer_id, change.consents) if change.consents else None
+            _put_or_delete(txn, self._consents, key, value)
+        if change.contacts is not None:
+            self._put_contacts(txn, customer_id, key, change.contacts)
+        if change.signals is not None:
+            value = layout.encode_signals(customer_id, change.signals) if change.signals else None
+            _put_or_delete(txn, self._signals, key, value)
+        if change.stream is not None:
+            value = layout.encode_stream(customer_id, change.stream) if change.stream else None
+            _put_or_delete(txn, self._stream, key, value)
+        if change.due_at_ms is not None:
+            self._mark_due(txn, key, change.due_at_ms)
+
+    def _put_contacts(self, txn: Snapshot, customer_id: str, key: bytes, history: ContactHistory) -> None:
+        value = layout.encode_contacts(customer_id, history) if history.events else None
+        _put_or_delete(txn, self._contacts, key, value)
+
+    def _mark_due(self, txn: Snapshot, key: bytes, at_ms: int) -> None:
+        """Sets when the customer is to be looked at again; 0 for never."""
+        former = txn.pop(key, db=self._due_at)
+        if former is not None:
+            txn.delete(former, key, db=self._due)
+        if at_ms:
+            txn.put(key, _instant(at_ms), db=self._due_at)
+            txn.put(_instant(at_ms), key, db=self._due)
+
+    def due(self, *, now_ms: int, limit: int) -> list[str]:
+        """Customers marked for an instant not after now, the longest due first."""
+        end = _instant(now_ms + 1)
+
+        def marked(txn: Snapshot) -> list[str]:
+            found: list[str] = []
+            with txn.cursor(self._due) as cursor:
+                for instant, key in cursor:
+                    if instant >= end or len(found) >= limit:
+                        break
+                    found.append(key.decode())
+            return found
+
+        return self._state.read(marked)
+
+    def reserve(self, state: CustomerState, reservations: Sequence[Reservation]) -> bool:
+        """Adds reservations where the stored contacts are still those of `state`; on disk when it returns."""
+        key, now_ms = customer_bytes(state.customer_id), self._clock()
+
+        def put(txn: Snapshot) -> bool:
+            stored = txn.get(key, db=self._contacts)
+            if (stored or b"") != state.contacts_token:
+                return False
+            if reservations:
+                history = reserved(
+                    self._history(state.customer_id, stored),
+                    reservations,
+                    now_ms=now_ms,
+                    keep_ms=self._contact_history_ms,
+                )
+                self._put_contacts(txn, state.customer_id, key, history)
+            return True
+
+        return self._state.write(put)
+
+    def take(self, demands: Sequence[Demand], *, key: str, now_ms: int, until_ms: int) -> tuple[str, ...]:
+        """Holds one unit of each budget under `key`, or none; names of those that had none left."""
+        return self._budgets.take(demands, key=key, now_ms=now_ms, until_ms=until_ms)
+
+    def settle(self, budgets: Sequence[str], *, key: str, now_ms: int, spent: bool) -> None:
+        """Makes the units held under `key` spent, or gives them back."""
+        self._budgets.settle(budgets, key=key, now_ms=now_ms, spent=spent)
+
+    def left(self, demands: Sequence[Demand], *, now_ms: int) -> tuple[int, ...]:
+        """Units left of each budget."""
+        return self._budgets.left(demands, now_ms=now_ms)
+
     def resolve(self, identity: Identity) -> tuple[str, ...]:
         """Ids of the customers that carry the identity, sorted."""
-        digest = _identity_digest(identity)
+        digest = identity_digest(identity)
 
         def values(txn: Snapshot) -> tuple[str, ...]:
             with txn.cursor(self._identities) as cursor:
@@ -132,7 +268,7 @@ class EmbeddedStore:
 
     def put_customers(self, customers: Iterable[tuple[str, FeatureVector]]) -> int:
         """Creates customers or replaces their features, all of them or none; returns how many."""
-        packed = [(_key(name), layout.encode_features(name, vector)) for name, vector in customers]
+        packed = [(customer_bytes(name), layout.encode_features(name, vector)) for name, vector in customers]
 
         def put(txn: Snapshot) -> None:
             for key, value in packed:
@@ -141,13 +277,60 @@ class EmbeddedStore:
         self._state.write(put)
         return len({key for key, _ in packed})
 
+    def merge_features(self, customer_ids: Sequence[str], merge: FeatureMerge) -> None:
+        """Replaces the packed features of many customers, some at a time so that other writers get in."""
+        keys = [customer_bytes(customer_id) for customer_id in customer_ids]
+        for start in range(0, len(keys), _MERGED_AT_ONCE):
+            self._merge_part(range(start, min(start + _MERGED_AT_ONCE, len(keys))), keys, merge)
+
+    def _merge_part(self, places: Sequence[int], keys: Sequence[bytes], merge: FeatureMerge) -> None:
+        def put(txn: Snapshot) -> None:
+            stored = [txn.get(keys[place], db=self._customers) for place in places]
+            values = merge(places, stored)
+            with txn.cursor(self._customers) as cursor:
+                cursor.putmulti(zip((keys[place] for place in places), values, strict=True))
+
+        self._state.write(put)
+
     def link(self, links: Iterable[tuple[Identity, str]]) -> None:
         """Adds identities to customers, known or not yet known."""
-        pairs = [(_identity_digest(identity), _key(customer_id)) for identity, customer_id in links]
+        self._change_carried(links, lambda carried, identity: carried | {identity})
+
+    def unlink(self, links: Iterable[tuple[Identity, str]]) -> None:
+        """Takes identities away from customers."""
+        self._change_carried(links, lambda carried, identity: carried - {identity})
+
+    def identities(self, customer_id: str) -> tuple[Identity, ...]:
+        """What the customer carries, sorted by type, then value."""
+        key = _key_or_none(customer_id)
+        if key is None:
+            return ()
+        stored = self._state.read(lambda txn: txn.get(key, db=self._carried))
+        return () if stored is None else layout.decode_identities(customer_id, stored)
+
+    def _change_carried(
+        self,
+        links: Iterable[tuple[Identity, str]],
+        change: Callable[[frozenset[Identity], Identity], frozenset[Identity]],
+    ) -> None:
+        """Applies each link to what its customer carries, in both directions, all in one transaction."""
+        named = [(identity, customer_id, customer_bytes(customer_id)) for identity, customer_id in links]
 
         def put(txn: Snapshot) -> None:
-            for digest, key in pairs:
-                txn.put(digest, key, db=self._identities)
+            for identity, customer_id, key in named:
+                stored = txn.get(key, db=self._carried)
+                before = frozenset(layout.decode_identities(customer_id, stored) if stored else ())
+                after = change(before, identity)
+                value = (
+                    layout.encode_identities(customer_id, sorted(after, key=identity_order))
+                    if after
+                    else None
+                )
+                _put_or_delete(txn, self._carried, key, value)
+                if identity in after:
+                    txn.put(identity_digest(identity), key, db=self._identities)
+                else:
+                    txn.delete(identity_digest(identity), key, db=self._identities)
 
         self._state.write(put)
 
@@ -155,46 +338,55 @@ class EmbeddedStore:
         """Projects consents, of known customers or not yet known; the prevailing record is kept."""
         offered: dict[str, list[ConsentRecord]] = {}
         for customer_id, record in records:
-            _check_recordable(customer_id, record)
+            check_recordable(customer_id, record)
             offered.setdefault(customer_id, []).append(record)
 
         def put(txn: Snapshot) -> None:
             for customer_id, new in offered.items():
-                key = _key(customer_id)
+                key = customer_bytes(customer_id)
                 stored = txn.get(key, db=self._consents)
                 current = layout.decode_consents(customer_id, stored) if stored is not None else ()
-                merged = _merge_consents(current, new)
+                merged = merged_consents(current, new)
                 txn.put(key, layout.encode_consents(customer_id, merged), db=self._consents)
 
         self._state.write(put)
 
     def put_signals(self, customer_id: str, signals: Iterable[Signal]) -> None:
         """Replaces the customer's signals of the same names."""
-        key, new = _key(customer_id), {signal.name: signal for signal in signals}
+        key, new = customer_bytes(customer_id), tuple(signals)
 
         def put(txn: Snapshot) -> None:
             stored = txn.get(key, db=self._signals)
             current = layout.decode_signals(customer_id, stored) if stored is not None else ()
-            merged = {signal.name: signal for signal in current} | new
-            value = layout.encode_signals(customer_id, [merged[name] for name in sorted(merged)])
+            value = layout.encode_signals(customer_id, merged_signals(current, new))
             txn.put(key, value, db=self._signals)
 
         self._state.write(put)
 
-    def record_contact(self, customer_id: str, event: ContactEvent, *, key: str) -> bool:
+    def record_contact(
+        self, customer_id: str, event: ContactEvent, *, key: str, settles: str | None = None
+    ) -> bool:
         """Counts a contact once for each customer and `key`; on disk when it returns."""
-        place, now_ms = _key(customer_id), self._clock()
+        place, now_ms = customer_bytes(customer_id), self._clock()
 
         def put(txn: Snapshot) -> bool:
-            stored = txn.get(place, db=self._contacts)
-            history = layout.decode_contacts(customer_id, stored) if stored is not None else ContactHistory()
-            longer = extended(history, event, key=key, now_ms=now_ms, keep_ms=self._contact_history_ms)
+            longer = extended(
+                self._history(customer_id, txn.get(place, db=self._contacts)),
+                event,
+                key=key,
+                now_ms=now_ms,
+                keep_ms=self._contact_history_ms,
+                settles=settles,
+            )
             if longer is None:
                 return False
-            txn.put(place, layout.encode_contacts(customer_id, longer), db=self._contacts)
+            self._put_contacts(txn, customer_id, place, longer)
             return True
 
         return self._state.write(put)
+
+    def _history(self, customer_id: str, stored: bytes | None) -> ContactHistory:
+        return ContactHistory() if stored is None else layout.decode_contacts(customer_id, stored)
 
     def claim(self, key: str, value: bytes, *, now_ms: int, ttl_ms: int) -> bytes | None:
         """Takes an idempotency key until `now_ms + ttl_ms`, or returns the value that holds it."""
@@ -204,47 +396,123 @@ class EmbeddedStore:
         """Removes a claim if it still holds `value`."""
         self._claims.release(key, value)
 
+    def erase(self, customer_id: str) -> bool:
+        """Removes everything kept of a customer, damaged values too; False where there was nothing."""
+        key = _key_or_none(customer_id)
+        if key is None:
+            return False
+
+        def drop(txn: Snapshot) -> bool:
+            for digest in self._carried_digests(txn, customer_id, key):
+                txn.delete(digest, key, db=self._identities)
+            marked = txn.get(key, db=self._due_at) is not None
+            self._mark_due(txn, key, 0)
+            dropped = sum(txn.delete(key, db=database) for database in self._kinds)
+            return marked or dropped > 0
+
+        return self._state.write(drop)
+
+    def _carried_digests(self, txn: Snapshot, customer_id: str, key: bytes) -> list[bytes]:
+        """Where the customer stands among the identities; found by a search where its own list is damaged."""
+        stored = txn.get(key, db=self._carried)
+        try:
+            carried = layout.decode_identities(customer_id, stored) if stored is not None else ()
+        except StoreCorrupt:
+            with txn.cursor(self._identities) as cursor:
+                return [bytes(digest) for digest, carrier in cursor if carrier == key]
+        return [identity_digest(identity) for identity in carried]
+
+    def put_schema(self, digest: str, text: str) -> None:
+        """Keeps the text of a feature schema under its digest."""
+        name, value = digest.encode(), text.encode()
+        self._state.write(lambda txn: txn.put(name, value, db=self._schemas))
+
+    def schemas(self) -> Mapping[str, str]:
+        """Texts of the schemas kept, by digest."""
+
+        def texts(txn: Snapshot) -> dict[str, str]:
+            with txn.cursor(self._schemas) as cursor:
+                return {digest.decode(): text.decode() for digest, text in cursor}
+
+        return self._state.read(texts)
+
+    def stats(self) -> StoreStats:
+        """What the store holds; bytes are those of whole pages."""
+        databases = [*self._kinds, self._identities]
+        *kinds, links = self._state.read(lambda txn: [_size(txn, database) for database in databases])
+        names = ("features", "consents", "contacts", "signals", "stream", "identities")
+        return StoreStats(
+            customers=kinds[0].count,
+            kinds=dict(zip(names, kinds, strict=True)),
+            identities=links.count,
+            budgets=self._budgets.names(),
+        )
+
+    def condition(self) -> StoreCondition:
+        """Room and readers, and how writes are kept."""
+        room = self._state.room()
+        warnings = []
+        if room.disk_free_bytes < max(LOW_DISK_BYTES, room.used_bytes // 10):
+            warnings.append(
+                f"the disk has {mebibytes(room.disk_free_bytes)} left: free space before writes are refused"
+            )
+        if room.used_bytes > MAX_MAP_BYTES // 2:
+            warnings.append("more than half of the largest map is used: split the customers over stores")
+        if room.readers > MAX_READERS * 9 // 10:
+            warnings.append(f"{room.readers} of {MAX_READERS} reader slots are taken: run fewer processes")
+        return StoreCondition(
+            engine="embedded (LMDB)",
+            version=LMDB_VERSION,
+            place=str(self._state.path.parent),
+            facts={
+                "writes": "every commit of customer state is fsynced; idempotency keys are not",
+                "used": mebibytes(room.used_bytes),
+                "map": f"{mebibytes(room.map_bytes)}, doubled when full",
+                "disk free": mebibytes(room.disk_free_bytes),
+                "reader slots": f"{room.readers} of {MAX_READERS}",
+                "contact history": f"{self._contact_history_ms // DAY_MS} days",
+            },
+            warnings=tuple(warnings),
+        )
+
     def close(self) -> None:
         """Closes both environments; further calls raise StoreUnavailable."""
         self._claims.close()
         self._state.close()
 
 
-def _key(customer_id: str) -> bytes:
+def _key_or_none(customer_id: str) -> bytes | None:
+    """The key of an id, None where no customer can have been kept under it."""
     try:
-        key = customer_id.encode()
-    except UnicodeEncodeError as error:
-        raise StoreRefused(f"customer id {customer_id!r} is not valid Unicode") from error
-    if not 1 <= len(key) <= MAX_KEY_BYTES:
-        raise StoreRefused(f"customer id of {len(key)} bytes; it must have 1 to {MAX_KEY_BYTES} in UTF-8")
-    return key
+        return customer_bytes(customer_id)
+    except StoreRefused:
+        return None
 
 
-def _digest(data: bytes) -> bytes:
-    return blake2b(data, digest_size=_DIGEST_BYTES).digest()
+def _decoded_state(customer_id: str, stored: Sequence[bytes | None]) -> CustomerState | None:
+    features, consents, contacts, signals = stored
+    if features is None:
+        return None
+    return layout.decode_state(customer_id, features, consents, contacts, signals)
 
 
-def _identity_digest(identity: Identity) -> bytes:
-    # A digest: values are of any length, and a phone number has no place in a file's keys.
-    kind = identity.type.encode(errors="surrogatepass")
-    return _digest(len(kind).to_bytes(4, "big") + kind + identity.value.encode(errors="surrogatepass"))
+def _put_or_delete(txn: Snapshot, database: Database, key: bytes, value: bytes | None) -> None:
+    """Stores a value; None is no value."""
+    if value is None:
+        txn.delete(key, db=database)
+    else:
+        txn.put(key, value, db=database)
 
 
-def _check_recordable(customer_id: str, record: ConsentRecord) -> None:
-    _key(customer_id)
-    if record.state not in _RECORDED:
-        raise StoreRefused(
-            f"customer {customer_id!r}: consent for {record.purpose} cannot be recorded as {record.state}; "
-            "that state is derived when reading"
-        )
+def _size(txn: Snapshot, database: Database) -> KindStats:
+    stat = txn.stat(database)
+    pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+    return KindStats(stat["entries"], pages * stat["psize"])
 
 
-def _merge_consents(current: Iterable[ConsentRecord], new: Iterable[ConsentRecord]) -> list[ConsentRecord]:
-    kept = {(record.purpose, record.channel): record for record in current}
-    for record in new:
-        place = (record.purpose, record.channel)
-        kept[place] = prevailing(kept[place], record) if place in kept else record
-    return [kept[place] for place in sorted(kept)]
+def _instant(at_ms: int) -> bytes:
+    """An instant whose bytes sort as time does."""
+    return (at_ms + (1 << 63)).to_bytes(8, "big")
 
 
 def _keys_after(txn: Snapshot, database: Database, after: bytes) -> list[bytes]:

@@ -30,12 +30,17 @@ _PROMPT = re.compile(r"^\s*(?:\$ )?(?:\.venv/bin/)?")
 def every_command() -> Iterator[tuple[str, Any]]:
     """Full name and click command of everything that can be called."""
     for lazy in COMMANDS:
-        loaded = lazy.load()
-        inner = getattr(loaded, "commands", None)
-        if inner is None:
-            yield str(lazy.name), loaded
-        else:
-            yield from ((f"{lazy.name} {name}", command) for name, command in inner.items())
+        yield from commands_in(str(lazy.name), lazy.load())
+
+
+def commands_in(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """The command itself, or those of the group it is, and of groups in it."""
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        yield name, command
+    else:
+        for word, each in inner.items():
+            yield from commands_in(f"{name} {word}", each)
 
 
 COMMANDS_BY_NAME = dict(every_command())
@@ -131,7 +136,8 @@ def _exists(line: str) -> bool:
     top = {str(command.name) for command in COMMANDS}
     if words[0] in ("...", "COMMAND") or words[0].startswith("--"):
         return all(o in CLI for o in words if o.startswith("--"))
-    name = " ".join(words[:2]) if " ".join(words[:2]) in COMMANDS_BY_NAME else words[0]
+    names = (" ".join(words[:length]) for length in (3, 2))
+    name = next((found for found in names if found in COMMANDS_BY_NAME), words[0])
     command = COMMANDS_BY_NAME.get(name)
     if command is None:  # a group, named without one of its commands
         return name in top and not words[1:]

@@ -11,6 +11,7 @@ from feature_store.state import (
     ContactEvent,
     FeatureVector,
     OutcomeType,
+    Reservation,
 )
 
 SCHEMA_DIGEST = "sha256:" + "5a" * 32
@@ -38,6 +39,13 @@ def consent(
 
 def contact(at_ms: int = 1_000, *, action: str = "security_addon") -> ContactEvent:
     return ContactEvent(at_ms, action, "cross_sell", "web", "marketing", OutcomeType.SHOWN)
+
+
+def reservation(
+    at_ms: int = 1_000, *, key: str = "r1", until_ms: int = 60_000, action: str = "security_addon"
+) -> Reservation:
+    event = ContactEvent(at_ms, action, "cross_sell", "web", "marketing", OutcomeType.RESERVED, until_ms)
+    return Reservation(event, key)
 
 
 def same_vector(left: FeatureVector | None, right: FeatureVector | None) -> bool:

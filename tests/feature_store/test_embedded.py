@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -16,19 +17,21 @@ import store_workers
 from conformance import StoreConformance
 from store_examples import DAY_MS, consent, contact, same_vector, vector
 
-from feature_store.embedded import environment, open_embedded
+from feature_store.embedded import EmbeddedStore, environment, open_embedded
 from feature_store.errors import StoreCorrupt, StoreRefused, StoreUnavailable
-from feature_store.state import ConsentState
+from feature_store.state import ConsentState, CustomerChange, Identity
 
 SPAWN = multiprocessing.get_context("spawn")
 TINY_MAP = 128 << 10
 FAR_FUTURE_MS = 1 << 50
+PHONE = Identity("phone", "+41790000000")
 
 
 class TestEmbeddedStore(StoreConformance):
     """The store on LMDB is an online store."""
 
     open_store = staticmethod(open_embedded)
+    reopen = staticmethod(open_embedded)
 
 
 def _start(target: object, *arguments: object) -> tuple[BaseProcess, Connection]:
@@ -245,6 +248,51 @@ def test_value_of_another_customer_is_never_returned(tmp_path: Path, kind: bytes
 
     assert store.read("c1") is not None
     store.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "call"),
+    [
+        (b"stream", lambda store: store.update(["c2"], lambda _, record: None)),
+        (b"carried", lambda store: store.identities("c2")),
+    ],
+)
+def test_value_of_another_customer_is_never_updated(
+    tmp_path: Path, kind: bytes, call: Callable[[EmbeddedStore], object]
+) -> None:
+    """What ingestion remembers and the identities of one customer are never taken for another's."""
+    store = open_embedded(tmp_path)
+    store.update(["c1"], lambda _, record: CustomerChange(stream=b"seen"))
+    store.link([(PHONE, "c1")])
+    store.close()
+    with lmdb.open(str(tmp_path / "state"), max_dbs=5) as env, env.begin(write=True) as txn:
+        database = env.open_db(kind, txn=txn)
+        txn.put(b"c2", txn.get(b"c1", db=database) or b"", db=database)
+    store = open_embedded(tmp_path)
+
+    with pytest.raises(StoreCorrupt, match="belongs to another customer"):
+        call(store)
+
+    store.close()
+
+
+def test_customer_with_damaged_values_is_erased_too(tmp_path: Path) -> None:
+    """Erasure needs no value to be whole: identities are searched for where their list is damaged."""
+    store = open_embedded(tmp_path)
+    store.put_customers([("c1", vector()), ("c2", vector())])
+    store.link([(PHONE, "c1"), (PHONE, "c2")])
+    store.close()
+    with lmdb.open(str(tmp_path / "state"), max_dbs=5) as env, env.begin(write=True) as txn:
+        for kind in (b"customers", b"contacts", b"carried"):
+            txn.put(b"c1", b"damaged", db=env.open_db(kind, txn=txn))
+    store = open_embedded(tmp_path)
+
+    erased = store.erase("c1")
+
+    left = store.resolve(PHONE), store.identities("c1"), list(store.customers())
+    store.close()
+    assert erased is True
+    assert left == (("c2",), (), ["c2"])
 
 
 def test_a_failing_write_does_not_take_others_along(tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def test_thousands_of_violations_still_reach_the_client(arbiter: RemoteArbiter) 
     assert failure.code == "INVALID_ARGUMENT"
     assert reason_of(failure) == ("REQUEST_INVALID", "arbiter")
     assert "3064 invalid fields" in str(failure)
-    assert len(failure.violations) > 20
+    assert len(failure.violations) >= 20
     assert failure.status.ByteSize() < 5000
 
 

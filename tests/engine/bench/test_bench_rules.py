@@ -126,7 +126,7 @@ def test_each_is_measured_in_turn_and_the_best_counts() -> None:
         turns.append(name)
         return times[len(turns) % len(times)]
 
-    found = rules._in_turns(lambda: timed("a", [3.0, 1.0, 2.0]), lambda: timed("b", [5.0, 9.0, 7.0]))
+    found = timing.in_turns(lambda: timed("a", [3.0, 1.0, 2.0]), lambda: timed("b", [5.0, 9.0, 7.0]), turns=6)
 
     assert found == [1.0, 5.0]
     assert turns == ["a", "b"] * (len(turns) // 2)

@@ -126,7 +126,7 @@ def test_a_policy_that_leaves_an_action_alone_has_no_date():
     st.lists(
         st.tuples(st.integers(0, 50), st.sampled_from(ACTIONS), st.sampled_from(["web", "call"])), max_size=8
     ),
-    st.sampled_from(list(ContactKind)),
+    st.sampled_from([ContactKind.CAP, ContactKind.COOLDOWN, ContactKind.EXCLUSION]),
     st.sampled_from(list(CountedPer)),
     st.integers(1, 3),
 )
@@ -138,9 +138,8 @@ def test_what_is_counted_reaches_the_limit_exactly_where_the_policy_forbids(
     contacts = [shown(h, of, channel) for h, of, channel in events]  # type: ignore[arg-type]  # an action
 
     for index in (0, 1, 2):
-        told = contact.counted(
-            rule, ACTIONS[index], actions=ACTIONS, events=contacts, channel="web", now_ms=NOW_MS
-        )
+        moment = contact.Moment(contacts, "web", NOW_MS)
+        told = contact.counted(rule, ACTIONS[index], actions=ACTIONS, moment=moment)
         assert (len(told) >= rule.limit) == _forbidden(rule, contacts, index, NOW_MS)
         if len(told) >= rule.limit:
             frees = told[len(told) - rule.limit].at_ms + rule.window_ms
@@ -150,7 +149,8 @@ def test_what_is_counted_reaches_the_limit_exactly_where_the_policy_forbids(
 
 def _forbidden(rule: ContactPolicy, events: list[ContactEvent], index: int, now_ms: int) -> bool:
     account = Account(ACTIONS, np.ones(len(ACTIONS), dtype=np.bool_), [None] * len(ACTIONS))
-    contact.limit(account, policies=[rule], actions=ACTIONS, events=events, channel="web", now_ms=now_ms)
+    company = snapshot(contact=[rule])
+    contact.limit(account, limits=company.limits, moment=contact.Moment(events, "web", now_ms))
     return not account.alive[index]
 
 

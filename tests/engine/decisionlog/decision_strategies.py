@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from engine.core.supply import Held, HeldBudget, Supply
 from engine.decisionlog.record import DecisionRecord
 from engine.domain import (
     ActionFilter,
@@ -61,6 +62,7 @@ _by_type: dict[str, st.SearchStrategy[Any]] = {
         ),
         max_size=3,
     ),
+    "bytes": st.just(b""),  # a token of the store, which no record holds
     "npt.NDArray[np.float32]": hnp.arrays(np.float32, st.integers(0, 5), elements=st.floats(width=32)),
 }
 for enum in (
@@ -101,6 +103,9 @@ for dataclass in (Versions, ActionFilter, ConsentRecord, ContactEvent, Signal, F
     _any(dataclass)
 decisions = _any(Decision)
 requests = _any(DecisionRequest)
+_by_type["tuple[OutcomeType, ...]"] = st.lists(_by_type["OutcomeType"], max_size=2).map(tuple)
+for dataclass in (HeldBudget, Held, Supply):
+    _any(dataclass)
 states = _any(CustomerState)
 decision_records = _any(DecisionRecord)
 

@@ -86,8 +86,8 @@ def test_rotation(journal):
 
     segments = list_segments(journal.directory)
     assert read_payloads(journal.directory) == payloads
-    assert [is_live(segment.path) for segment in segments] == [False] * 4 + [True]
-    assert all(1000 <= segment.path.stat().st_size < 1000 + 111 for segment in segments[:4])
+    assert [is_live(segment.path) for segment in segments] == [False] * 6 + [True]
+    assert all(1000 <= segment.path.stat().st_size < 1000 + 191 for segment in segments[:6])
 
 
 def test_flush_makes_everything_durable(journal):
@@ -162,7 +162,7 @@ def test_interval_zero_syncs_each_append(tmp_path, monkeypatch):
 
         assert unsynced == [0] * 10
         assert counter.count == 10
-        assert [is_live(s.path) for s in list_segments(tmp_path)] == [False] * 3 + [True]
+        assert [is_live(s.path) for s in list_segments(tmp_path)] == [False] * 4 + [True]
 
 
 def test_failed_fsync_is_told_and_left_behind(tmp_path, monkeypatch):

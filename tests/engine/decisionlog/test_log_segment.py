@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.decisionlog.chain import CHAIN_BYTES, MAX_BODY_BYTES
 from engine.decisionlog.errors import LogCorrupt, LogFull, LogUnavailable, UnreadableRecord
-from engine.decisionlog.frame import FRAME_BYTES, HEADER_BYTES, MAX_PAYLOAD_BYTES
+from engine.decisionlog.frame import FRAME_BYTES, HEADER_BYTES, Header, pack_header
 from engine.decisionlog.reading import Damage, DamageKind, frames, is_live, list_segments, merge, read_frame
 from engine.decisionlog.segment import SegmentWriter, random_id, segment_path, sequential_id
 
@@ -51,7 +52,7 @@ def test_large_frames_come_back(tmp_path):
     offset = writer.append(b"x" * 200_000)
 
     assert read_frame(tmp_path, segment_id=1, offset=offset) == b"x" * 200_000
-    for payload in (b"", b"x" * (MAX_PAYLOAD_BYTES + 1)):
+    for payload in (b"", b"x" * (MAX_BODY_BYTES + 1)):
         with pytest.raises(ValueError, match="cannot be logged"):
             writer.append(payload)
     writer.close()
@@ -157,13 +158,13 @@ def test_places_that_cannot_be_told(tmp_path):
     assert read_frame(tmp_path, segment_id=1, offset=offsets[1]) == PAYLOADS[1]
 
 
-def test_newer_segment_format_is_named(tmp_path, monkeypatch):
+def test_newer_segment_format_is_named(tmp_path):
     """A segment of a later engine is neither torn nor corrupt but unreadable, and says so."""
-    monkeypatch.setattr("engine.decisionlog.frame.FORMAT", 2)
-    write_segment(tmp_path)
-    monkeypatch.undo()
+    path, _ = write_segment(tmp_path)
+    later = pack_header(Header(segment_id=1, created_ms=1, format=3))
+    path.write_bytes(later + path.read_bytes()[HEADER_BYTES:])
 
-    with pytest.raises(UnreadableRecord, match=r"1\.seg: segment format 2 is not known"):
+    with pytest.raises(UnreadableRecord, match=r"1\.seg: segment format 3 is not known.*reads 1 and 2"):
         list_segments(tmp_path)
 
 
@@ -261,7 +262,7 @@ def test_half_a_frame_is_cut_back(tmp_path, monkeypatch):
     writer.append(b"after")
     writer.close()
 
-    assert cut_back == size == HEADER_BYTES + FRAME_BYTES + len(b"before")
+    assert cut_back == size == HEADER_BYTES + FRAME_BYTES + CHAIN_BYTES + len(b"before")
     assert read_payloads(tmp_path) == ([b"before", b"after"], [])
 
 

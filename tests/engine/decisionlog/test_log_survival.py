@@ -69,8 +69,8 @@ def test_file_size_limit_refuses_and_recovers(tmp_path):
     result = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
 
     written = [n for n, _, _ in result["acknowledged"]]
-    assert written == [*range(19), *range(25, 30)]
-    assert len(result["refusals"]) == 6
+    assert written == [*range(18), *range(25, 30)]
+    assert len(result["refusals"]) == 7
     assert "File too large" in result["refusals"][0]
     assert "file size limit; recording then goes on by itself" in result["refusals"][0]
     for n, segment_id, offset in result["acknowledged"]:

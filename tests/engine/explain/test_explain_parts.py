@@ -70,7 +70,7 @@ def test_every_input_that_may_be_told_has_a_name_in_every_language(demo: Snapsho
     """No machine name reaches a person: features, signals, context, places and consents have labels."""
     rulebook = demo.rulebook
     told = {item.name for item in rulebook.vocabulary.inputs if not item.name.startswith("consents.")}
-    told |= {"request.filter", "explain.contacts"}
+    told |= {"request.filter", "explain.contacts", "explain.local_time", "explain.budget"}
     told |= {f"explain.{outcome}" for outcome in Outcome} | {"explain.stays"}
 
     assert told - rulebook.labels.keys() == set()
@@ -109,6 +109,14 @@ def test_a_rule_set_from_before_the_sentences_is_answered_in_bare_facts(demo: Sn
         (Change("context.call_reason", "cancel", None, 1.0), "If the reason of the call were “not given”"),
         (Change("features.online_security", False, True, 1.0), "If Online Security were “yes” (it is “no”)"),
         (Change("contact.cap/offer", 6, 5, 1.0), "If the number of recent contacts were “5” (it is “6”)"),
+        (
+            Change("contact.contact.quiet-nights/offer", "2026-11-10 22:15", "2026-11-11 08:00", 1.0),
+            "If the time where the customer is were “2026-11-11 08:00” (it is “2026-11-10 22:15”)",
+        ),
+        (
+            Change("contact.contact.free-addons-budget/offer", 0, 1, 1.0),
+            "If what is left of the budget were “1” (it is “0”)",
+        ),
         (Change("consents.marketing", "unknown", "granted", 1.0), "If consent to marketing were “given”"),
         (Change("request.placement", "checkout", None, 1.0), "If the placement were “any”"),
     ],

@@ -14,7 +14,14 @@ SCHEMA = FeatureSchema.model_validate(
         "name": "small",
         "version": 1,
         "view": [
-            {"name": "all", "kind": "batch", "owner": "tests", "freshness_hours": 24, "description": "All"}
+            {"name": "all", "kind": "batch", "owner": "tests", "freshness_hours": 24, "description": "All"},
+            {
+                "name": "live",
+                "kind": "streaming",
+                "owner": "tests",
+                "freshness_hours": 24,
+                "description": "Live",
+            },
         ],
         "feature": [
             {
@@ -38,6 +45,19 @@ SCHEMA = FeatureSchema.model_validate(
                 "data_class": "contractual",
                 "description": "Commitment",
                 "categories": ["month-to-month", "one-year", "two-year"],
+            },
+            {
+                "name": "payments_30d",
+                "view": "live",
+                "type": "int",
+                "data_class": "behavioural",
+                "description": "Payments",
+                "aggregate": {
+                    "function": "count",
+                    "events": ["paid"],
+                    "where": {"amount": 1},
+                    "window": "30d",
+                },
             },
             {
                 "name": "calls",

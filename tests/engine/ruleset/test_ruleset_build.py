@@ -47,7 +47,12 @@ def test_behavioural_features_signals_and_scores_are_marked(book: Rulebook) -> N
     """What needs consent to profiling is known by input."""
     marked = [declared.name for declared in book.vocabulary.inputs if declared.behavioural]
 
-    assert marked == ["features.calls", "signals.payment_trouble", "scores.churn"]
+    assert marked == [
+        "features.payments_30d",
+        "features.calls",
+        "signals.payment_trouble",
+        "scores.churn",
+    ]
 
 
 def test_categories_are_strings_and_instants_are_timestamps(book: Rulebook) -> None:

@@ -86,7 +86,7 @@ def test_scores_of_many_are_the_scores_of_each_to_the_bit(
     """A row's score does not depend on the rows beside it."""
     scorer = demo_snapshot.scorer
     assert isinstance(scorer, OnnxScorer)
-    vectors = [current_vector(demo_snapshot.schema, c.state, now_ms=c.now_ms) for c in demo_cast]
+    vectors = [current_vector(demo_snapshot.schema, c.request, c.state, now_ms=c.now_ms) for c in demo_cast]
     table = score_many(scorer, np.stack(vectors))
     assert table is not None
     remembered = RememberedScores(scorer, table)
@@ -104,7 +104,8 @@ def test_a_vector_that_was_not_scored_before_is_scored_by_the_models(
     """The table only saves time."""
     scorer = demo_snapshot.scorer
     assert isinstance(scorer, OnnxScorer)
-    known, other = (current_vector(demo_snapshot.schema, c.state, now_ms=c.now_ms) for c in demo_cast[:2])
+    schema = demo_snapshot.schema
+    known, other = (current_vector(schema, c.request, c.state, now_ms=c.now_ms) for c in demo_cast[:2])
     table = score_many(scorer, known[None, :])
     assert table is not None
     remembered = RememberedScores(scorer, table)
@@ -121,7 +122,8 @@ def test_scores_of_other_models_are_refused(demo_snapshot: Snapshot, demo_cast: 
     """A comparison never mixes model versions."""
     scorer = demo_snapshot.scorer
     assert isinstance(scorer, OnnxScorer)
-    vector = current_vector(demo_snapshot.schema, demo_cast[0].state, now_ms=demo_cast[0].now_ms)
+    case = demo_cast[0]
+    vector = current_vector(demo_snapshot.schema, case.request, case.state, now_ms=case.now_ms)
     table = score_many(scorer, vector[None, :])
     assert table is not None
 
@@ -197,7 +199,7 @@ def test_named_segments_are_counted_with_the_actions_they_gain_and_lose(
     for case in demo_cast:
         old, new = decided(demo_snapshot, case), decided(stricter, case)
         unknown += not new.profiled
-        vector = current_vector(demo_snapshot.schema, case.state, now_ms=case.now_ms)
+        vector = current_vector(demo_snapshot.schema, case.request, case.state, now_ms=case.now_ms)
         at_risk += new.profiled and (demo_snapshot.scorer.churn(vector) or 0.0) >= 0.5
         if demo_snapshot.schema.decode_all(vector)[demo_snapshot.schema.index["tenure_months"]] >= 48:
             cases += 1

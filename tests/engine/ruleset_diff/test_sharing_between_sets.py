@@ -57,7 +57,7 @@ def test_models_are_shared_and_score_another_catalogue_as_if_loaded_for_it(
     assert isinstance(scorer, OnnxScorer)
     other = (*reversed(actions[1:]), replace(actions[0], id="unheard_of", target="unheard_of"))
     case = demo_cast[0]
-    vector = current_vector(demo_snapshot.schema, case.state, now_ms=case.now_ms)
+    vector = current_vector(demo_snapshot.schema, case.request, case.state, now_ms=case.now_ms)
     everything = np.arange(len(actions))
 
     shared = scorer.for_catalogue(other)

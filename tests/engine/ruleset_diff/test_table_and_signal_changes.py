@@ -13,6 +13,7 @@ RULES = Path(__file__).resolve().parents[3] / "rules"
 BILL, FIT = "tables/bill-and-contract.yaml", "tables/line-fit.yaml"
 LOCK, LOCK_CSV = "tables/price-lock-value.yaml", "tables/price-lock-value.csv"
 PAYMENTS, LEAVING, SERVICE = "signals/payments.yaml", "signals/leaving.yaml", "signals/service.yaml"
+USAGE = "events/usage.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -145,10 +146,13 @@ GOLDEN = [
     ),
     (
         "an attribute of an event",
-        LEAVING,
-        "attributes: [{name: topic, type: string}]",
-        "attributes: [{name: topic, type: string}, {name: hits, type: int}]",
-        [f"changed event type search_made ({LEAVING}): attributes.hits.type: nothing -> int"],
+        USAGE,
+        "attributes: [{name: topic, type: string, required: true}]",
+        "attributes: [{name: topic, type: string, required: true}, {name: hits, type: int}]",
+        [
+            f"changed event type search_made ({USAGE}): attributes.hits.type: nothing -> int; "
+            "attributes.hits.required: nothing -> false"
+        ],
     ),
 ]
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from arbiter_at_work import AT_RISK, LOYAL, query, settings_for
 
 from engine.bootstrap import Application, open_application
+from engine.domain import Stage
 from engine.errors import ArbiterError, DecisionUnreadable, StateUnavailable
 from engine.service.consents import ConsentSubmission
 from engine.service.outcomes import OutcomeReport
-from feature_store.state import ConsentState, OutcomeType
+from feature_store.state import ConsentState, Identity, OutcomeType
+
+PHONE = Identity("phone", "+41791000131")
 
 
 @pytest.fixture
@@ -28,8 +32,8 @@ def assert_safe(error: ArbiterError, application: Application) -> None:
     assert LOYAL not in str(error)
 
 
-def test_store_that_cannot_be_read_gives_no_decision(own: Application) -> None:
-    """StateUnavailable, for decisions, consents and outcomes alike, by id or by identity."""
+def test_store_that_cannot_be_read_changes_nothing(own: Application) -> None:
+    """StateUnavailable, for consents, outcomes and whoever is named by an identity."""
     decided = own.decisions.decide(query(AT_RISK)).record
     own.store.close()
     objection = ConsentSubmission(LOYAL, "marketing", "any", ConsentState.OBJECTED)
@@ -37,7 +41,7 @@ def test_store_that_cannot_be_read_gives_no_decision(own: Application) -> None:
     shown = OutcomeReport("o", decided.decision_id, action_id, OutcomeType.SHOWN, None)
 
     for use in (
-        lambda: own.decisions.decide(query(LOYAL)),
+        lambda: own.decisions.decide(replace(query(LOYAL), customer_id="", identity=PHONE)),
         lambda: own.consents.get(LOYAL),
         lambda: own.consents.record(objection),
         lambda: own.outcomes.record(shown),
@@ -45,6 +49,25 @@ def test_store_that_cannot_be_read_gives_no_decision(own: Application) -> None:
         with pytest.raises(StateUnavailable) as caught:
             use()
         assert_safe(caught.value, own)
+
+
+def test_store_that_cannot_be_read_leaves_what_a_contract_needs(own: Application) -> None:
+    """Whoever is named by id gets service actions only, and is told why; the same again for a request id."""
+    whole = own.decisions.decide(query(AT_RISK)).record.decision
+    own.store.close()
+
+    answers = [own.decisions.decide(query(AT_RISK, request_id=name)) for name in ("", "r1", "r1")]
+
+    purposes = {action.id: action.purpose for action in answers[0].snapshot.rulebook.actions}
+    assert "marketing" in {purposes[action.action_id] for action in whole.actions}
+    for answer in answers:
+        decision = answer.record.decision
+        assert {purposes[action.action_id] for action in decision.actions} == {"service"}
+        assert "consents" in decision.degraded_by
+        assert decision.profiled is False
+        refused = {action.reasons[0].code for action in decision.suppressed if action.stage is Stage.CONSENT}
+        assert refused == {"CONSENT_UNREADABLE"}
+    assert ["request_id:unkept" in a.record.decision.degraded_by for a in answers] == [False, True, True]
 
 
 def damage_log(application: Application) -> None:

@@ -22,7 +22,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class ConsentRecord(_message.Message):
-    """One recorded will, with where it comes from. Fields after ISO/IEC TS 27560."""
+    """One recorded will, with where it comes from. Fields after ISO/IEC TS 27560; docs/consent.md maps them."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -35,6 +35,14 @@ class ConsentRecord(_message.Message):
     NOTICE_VERSION_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
     EVIDENCE_FIELD_NUMBER: _builtins.int
+    NOTICE_FIELD_NUMBER: _builtins.int
+    NOTICE_LANGUAGE_FIELD_NUMBER: _builtins.int
+    LEGAL_BASIS_FIELD_NUMBER: _builtins.int
+    JURISDICTION_FIELD_NUMBER: _builtins.int
+    RECIPIENTS_FIELD_NUMBER: _builtins.int
+    DATA_CATEGORIES_FIELD_NUMBER: _builtins.int
+    COLLECTION_METHOD_FIELD_NUMBER: _builtins.int
+    LEDGER_POSITION_FIELD_NUMBER: _builtins.int
     purpose: _builtins.str
     """Purpose id as declared in the consent rules."""
     channel: _builtins.str
@@ -49,6 +57,18 @@ class ConsentRecord(_message.Message):
     """Who recorded it: "customer", "agent:<id>" or a system."""
     evidence: _builtins.str
     """Pointer to evidence, e.g. a recording's id. Never the evidence itself."""
+    notice: _builtins.str
+    """Where the notice can be read, e.g. its address; `notice_version` says which version of it."""
+    notice_language: _builtins.str
+    """Language the notice was shown in, a BCP 47 tag."""
+    legal_basis: _builtins.str
+    """Legal basis the customer was told: "consent", "legitimate_interest" or "contract"; may be empty."""
+    jurisdiction: _builtins.str
+    """Law it was given under, e.g. "CH", "EU" or "US-CA"."""
+    collection_method: _builtins.str
+    """How it was collected, e.g. "checkbox", "spoken" or "signed form"."""
+    ledger_position: _builtins.int
+    """Where the record lies in the ledger; only in replies, 0 where it is not known."""
     @_builtins.property
     def record_time(self) -> _timestamp_pb2.Timestamp:
         """When the customer said it; default now. At most 5 minutes ahead."""
@@ -56,6 +76,14 @@ class ConsentRecord(_message.Message):
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """End of validity (exclusive); unset means until changed."""
+
+    @_builtins.property
+    def recipients(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Third parties the customer was told their data goes to; at most 64."""
+
+    @_builtins.property
+    def data_categories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Categories of personal data it is about, e.g. "contact" or "usage"; at most 64."""
 
     def __init__(
         self,
@@ -69,10 +97,18 @@ class ConsentRecord(_message.Message):
         notice_version: _builtins.str = ...,
         actor: _builtins.str = ...,
         evidence: _builtins.str = ...,
+        notice: _builtins.str = ...,
+        notice_language: _builtins.str = ...,
+        legal_basis: _builtins.str = ...,
+        jurisdiction: _builtins.str = ...,
+        recipients: _abc.Iterable[_builtins.str] | None = ...,
+        data_categories: _abc.Iterable[_builtins.str] | None = ...,
+        collection_method: _builtins.str = ...,
+        ledger_position: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "record_time", b"record_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "channel", b"channel", "evidence", b"evidence", "expire_time", b"expire_time", "notice_version", b"notice_version", "purpose", b"purpose", "record_time", b"record_time", "source", b"source", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "channel", b"channel", "collection_method", b"collection_method", "data_categories", b"data_categories", "evidence", b"evidence", "expire_time", b"expire_time", "jurisdiction", b"jurisdiction", "ledger_position", b"ledger_position", "legal_basis", b"legal_basis", "notice", b"notice", "notice_language", b"notice_language", "notice_version", b"notice_version", "purpose", b"purpose", "recipients", b"recipients", "record_time", b"record_time", "source", b"source", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -183,6 +183,7 @@ class DecideRequest(_message.Message):
     EXPLANATION_DETAIL_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
+    PRIVACY_SIGNALS_FIELD_NUMBER: _builtins.int
     customer_id: _builtins.str
     """Customer id, 1 to 128 printable characters."""
     channel: _builtins.str
@@ -211,6 +212,10 @@ class DecideRequest(_message.Message):
     def filter(self) -> Global___ActionFilter:
         """Which actions may be considered."""
 
+    @_builtins.property
+    def privacy_signals(self) -> Global___PrivacySignals:
+        """What the customer's browser or device says about privacy. The consent rules say what it means."""
+
     def __init__(
         self,
         *,
@@ -224,10 +229,11 @@ class DecideRequest(_message.Message):
         explanation_detail: Global___ExplanationDetail.ValueType = ...,
         request_id: _builtins.str = ...,
         language: _builtins.str = ...,
+        privacy_signals: Global___PrivacySignals | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "customer", b"customer", "customer_id", b"customer_id", "filter", b"filter", "identity", b"identity", "limit", b"limit"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "customer", b"customer", "customer_id", b"customer_id", "filter", b"filter", "identity", b"identity", "limit", b"limit", "privacy_signals", b"privacy_signals"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "channel", b"channel", "context", b"context", "customer", b"customer", "customer_id", b"customer_id", "explanation_detail", b"explanation_detail", "filter", b"filter", "identity", b"identity", "language", b"language", "limit", b"limit", "placement", b"placement", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "channel", b"channel", "context", b"context", "customer", b"customer", "customer_id", b"customer_id", "explanation_detail", b"explanation_detail", "filter", b"filter", "identity", b"identity", "language", b"language", "limit", b"limit", "placement", b"placement", "privacy_signals", b"privacy_signals", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
@@ -239,6 +245,30 @@ class DecideRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_customer) -> _WhichOneofReturnType_customer | None: ...
 
 Global___DecideRequest: _TypeAlias = DecideRequest  # noqa: Y015
+
+@_typing.final
+class PrivacySignals(_message.Message):
+    """Privacy signals that came with the customer's own request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GLOBAL_PRIVACY_CONTROL_FIELD_NUMBER: _builtins.int
+    global_privacy_control: _builtins.bool
+    """Global Privacy Control: the header `Sec-GPC: 1`, or navigator.globalPrivacyControl. An objection, for
+    this request, to the purposes that the consent rules list.
+    """
+    def __init__(
+        self,
+        *,
+        global_privacy_control: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["global_privacy_control", b"global_privacy_control"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PrivacySignals: _TypeAlias = PrivacySignals  # noqa: Y015
 
 @_typing.final
 class ActionFilter(_message.Message):
@@ -332,7 +362,9 @@ class DecideResponse(_message.Message):
 
     @_builtins.property
     def degraded_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Why the answer is less than it could be, e.g. "model:propensity"; empty when whole."""
+        """Why the answer is less than it could be, e.g. "model:propensity", or "consents" where the customer's state
+        could not be read and only purposes that rest on a contract go on; empty when whole.
+        """
 
     @_builtins.property
     def missing_inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___MissingInput]:
@@ -1105,7 +1137,7 @@ Global___ConsentTrace: _TypeAlias = ConsentTrace  # noqa: Y015
 
 @_typing.final
 class ContactTrace(_message.Message):
-    """What a contact policy counted against an action."""
+    """What a contact policy holds against an action."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1120,10 +1152,13 @@ class ContactTrace(_message.Message):
     COUNTED_FIELD_NUMBER: _builtins.int
     FORBIDS_FIELD_NUMBER: _builtins.int
     FREE_TIME_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    LOCAL_TIME_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
     policy_id: _builtins.str
     """Id of the policy, e.g. "contact.action-cap"."""
     kind: _builtins.str
-    """"cap", "cooldown" or "exclusion"."""
+    """"cap", "cooldown", "exclusion", "quiet_hours" or "budget"."""
     file: _builtins.str
     """File of the policy, relative to the rules folder."""
     line: _builtins.int
@@ -1131,20 +1166,30 @@ class ContactTrace(_message.Message):
     column: _builtins.int
     """Column of the policy, from 1."""
     per: _builtins.str
-    """Which events count together: "action", "group", "channel", "purpose" or "overall"."""
+    """Which events count together: "action", "group", "channel", "purpose" or "overall"; empty for quiet
+    hours.
+    """
     limit: _builtins.int
-    """How many events forbid the action."""
+    """How many events forbid the action, of this customer or, for a budget, of all; 0 for quiet hours."""
     window_seconds: _builtins.int
-    """Length of the window, in seconds; it slides and ends at the decision."""
+    """Length of the window, in seconds; it slides and ends at the decision. 0 for quiet hours."""
     forbids: _builtins.bool
     """Whether it forbids the action."""
+    time_zone: _builtins.str
+    """For quiet hours: the customer's time zone, such as "Europe/Zurich"."""
+    local_time: _builtins.str
+    """For quiet hours: date and time on the customer's clock at the decision, such as "2026-11-10 22:15"."""
+    left: _builtins.int
+    """For a budget that was scarce: units left; unset where there was plenty."""
     @_builtins.property
     def counted(self) -> _containers.RepeatedCompositeFieldContainer[Global___CountedContact]:
-        """The events in the window that counted, oldest first."""
+        """The events in the window that counted, oldest first; of this customer, so empty for budgets."""
 
     @_builtins.property
     def free_time(self) -> _timestamp_pb2.Timestamp:
-        """When enough events will have left the window; unset where it does not forbid."""
+        """When enough events will count no longer, or the quiet hours end; unset where it does not forbid, and
+        for budgets, which others may use and give back at any time.
+        """
 
     def __init__(
         self,
@@ -1160,12 +1205,17 @@ class ContactTrace(_message.Message):
         counted: _abc.Iterable[Global___CountedContact] | None = ...,
         forbids: _builtins.bool = ...,
         free_time: _timestamp_pb2.Timestamp | None = ...,
+        time_zone: _builtins.str = ...,
+        local_time: _builtins.str = ...,
+        left: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["free_time", b"free_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_left", b"_left", "free_time", b"free_time", "left", b"left"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["column", b"column", "counted", b"counted", "file", b"file", "forbids", b"forbids", "free_time", b"free_time", "kind", b"kind", "limit", b"limit", "line", b"line", "per", b"per", "policy_id", b"policy_id", "window_seconds", b"window_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_left", b"_left", "column", b"column", "counted", b"counted", "file", b"file", "forbids", b"forbids", "free_time", b"free_time", "kind", b"kind", "left", b"left", "limit", b"limit", "line", b"line", "local_time", b"local_time", "per", b"per", "policy_id", b"policy_id", "time_zone", b"time_zone", "window_seconds", b"window_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__left: _TypeAlias = _typing.Literal["left"]  # noqa: Y015
+    _WhichOneofArgType__left: _TypeAlias = _typing.Literal["_left", b"_left"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__left) -> _WhichOneofReturnType__left | None: ...
 
 Global___ContactTrace: _TypeAlias = ContactTrace  # noqa: Y015
 
@@ -1179,15 +1229,20 @@ class CountedContact(_message.Message):
     ACTION_ID_FIELD_NUMBER: _builtins.int
     CHANNEL_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
+    RESERVED_UNTIL_FIELD_NUMBER: _builtins.int
     action_id: _builtins.str
     """The action it was about."""
     channel: _builtins.str
     """The channel it was on."""
     outcome: _builtins.str
-    """What happened: "shown", "clicked", "accepted", "declined" or "snoozed"."""
+    """What happened: "shown", "clicked", "accepted", "declined" or "snoozed"; or "reserved" by a decision."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When it happened."""
+
+    @_builtins.property
+    def reserved_until(self) -> _timestamp_pb2.Timestamp:
+        """For "reserved": until when it counts if the action is not shown."""
 
     def __init__(
         self,
@@ -1196,10 +1251,11 @@ class CountedContact(_message.Message):
         action_id: _builtins.str = ...,
         channel: _builtins.str = ...,
         outcome: _builtins.str = ...,
+        reserved_until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reserved_until", b"reserved_until", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_id", b"action_id", "channel", b"channel", "outcome", b"outcome", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_id", b"action_id", "channel", b"channel", "outcome", b"outcome", "reserved_until", b"reserved_until", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1275,8 +1331,8 @@ class Counterfactual(_message.Message):
     """What was found."""
     input: _builtins.str
     """Input to change: an input name such as "features.contract", "consents.<purpose>" where the customer
-    never answered, "request.filter", or "contact.<policy>/<action>" for a rest from contacts. Empty
-    where no change was found.
+    never answered, "request.filter", or "contact.<policy>/<action>" for a rest from contacts, waking
+    hours, or a unit more of a budget. Empty where no change was found.
     """
     from_value: _builtins.str
     """Value it had, with its unit; "missing" or a label's name where it had none."""

@@ -40,6 +40,8 @@ class _ConsentStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ConsentS
     """A yes whose time has run out."""
     CONSENT_STATE_UNKNOWN: _ConsentState.ValueType  # 6
     """Nothing is recorded. Denies where the legal basis is consent."""
+    CONSENT_STATE_UNREADABLE: _ConsentState.ValueType  # 7
+    """The records cannot be read now; refused unless the legal basis is a contract. Never recorded."""
 
 class ConsentState(_ConsentState, metaclass=_ConsentStateEnumTypeWrapper):
     """The recorded will of a customer for one purpose on one channel."""
@@ -58,6 +60,8 @@ CONSENT_STATE_EXPIRED: ConsentState.ValueType  # 5
 """A yes whose time has run out."""
 CONSENT_STATE_UNKNOWN: ConsentState.ValueType  # 6
 """Nothing is recorded. Denies where the legal basis is consent."""
+CONSENT_STATE_UNREADABLE: ConsentState.ValueType  # 7
+"""The records cannot be read now; refused unless the legal basis is a contract. Never recorded."""
 Global___ConsentState: _TypeAlias = ConsentState  # noqa: Y015
 
 class _OutcomeType:
@@ -470,6 +474,8 @@ class ConsentUsed(_message.Message):
     LEGAL_BASIS_FIELD_NUMBER: _builtins.int
     PERMITTED_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
+    LEDGER_POSITION_FIELD_NUMBER: _builtins.int
+    SIGNAL_FIELD_NUMBER: _builtins.int
     purpose: _builtins.str
     """Purpose id, e.g. "marketing"."""
     channel: _builtins.str
@@ -480,6 +486,10 @@ class ConsentUsed(_message.Message):
     """Legal basis that applied: "consent", "legitimate_interest" or "contract"."""
     permitted: _builtins.bool
     """Whether processing for the purpose was permitted."""
+    ledger_position: _builtins.int
+    """Where that record lies in the consent ledger; 0 where there is none or it is not known."""
+    signal: _builtins.str
+    """Privacy signal of the request that stands as the objection, "gpc"; empty for recorded wills."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
         """When the effective record was made; unset where nothing is recorded."""
@@ -493,10 +503,12 @@ class ConsentUsed(_message.Message):
         legal_basis: _builtins.str = ...,
         permitted: _builtins.bool = ...,
         since: _timestamp_pb2.Timestamp | None = ...,
+        ledger_position: _builtins.int = ...,
+        signal: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "legal_basis", b"legal_basis", "permitted", b"permitted", "purpose", b"purpose", "since", b"since", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "ledger_position", b"ledger_position", "legal_basis", b"legal_basis", "permitted", b"permitted", "purpose", b"purpose", "signal", b"signal", "since", b"since", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,199 @@
+"""Forgetting records: their bodies become zeros in place, and a chained journal says which, when and by whom.
+
+The journal lies beside the segments and is written first. So an erasure that was cut short is finished by the
+next one, and a body that is gone without an entry is told from one that was erased by right.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from engine.decisionlog.chain import erased
+from engine.decisionlog.checkpoints import Checkpoints
+from engine.decisionlog.errors import LogCorrupt
+from engine.decisionlog.frame import FRAME_BYTES, UNCHAINED, pack_frame, payload_length
+from engine.decisionlog.journal import MAX_SEGMENT_BYTES
+from engine.decisionlog.ledger import Ledger, journal_of
+from engine.decisionlog.reading import Segment, find_segment, frames, list_segments, stored_frames
+from engine.decisionlog.segment import segment_path, write_failure
+
+ERASURES: Final = "erasures"
+"""Folder of the journal, inside that of the log."""
+_MAX_OFFSETS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErasureEntry:
+    """Records of one segment that were erased: by whom, why, when. It names no customer."""
+
+    segment_id: int
+    offsets: tuple[int, ...]
+    actor: str
+    reason: str
+    received_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ErasedRecord:
+    """When and by whom a record was erased."""
+
+    at_ms: int
+    actor: str
+    reason: str
+
+
+ErasureJournal = Ledger[ErasureEntry]
+
+
+def erasure_journal(log_directory: Path, *, checkpoints: Checkpoints | None = None) -> ErasureJournal:
+    """The journal of a log's erasures; an entry is on the platter before `append` returns."""
+    return Ledger(journal_of(log_directory / ERASURES, 0, MAX_SEGMENT_BYTES, checkpoints), ErasureEntry)
+
+
+def erasures(log_directory: Path) -> Mapping[tuple[int, int], ErasedRecord]:
+    """What the journal lists, by segment and offset. Raises LogCorrupt where it is damaged."""
+    return {
+        (entry.segment_id, offset): ErasedRecord(entry.received_at_ms, entry.actor, entry.reason)
+        for entry in erasure_journal(log_directory).replay()
+        for offset in entry.offsets
+    }
+
+
+def erase(
+    log_directory: Path,
+    wanted: Callable[[bytes], bool],
+    *,
+    actor: str,
+    reason: str,
+    now_ms: int,
+    checkpoints: Checkpoints | None = None,
+) -> int:
+    """Erases every record that `wanted` names; returns how many. Other processes may go on appending.
+
+    Finishes first what an earlier call could not. `reason` and `actor` stay: they must not name the person.
+    `checkpoints` are those of the log. Raises LogUnavailable, and LogCorrupt where damage may hide a record
+    that should go.
+    """
+    _overwrite(log_directory, erasures(log_directory))
+    found = {segment.segment_id: _found(segment, wanted) for segment in list_segments(log_directory)}
+    journal_checkpoints = None if checkpoints is None else checkpoints.of_erasures
+    with erasure_journal(log_directory, checkpoints=journal_checkpoints) as journal:
+        for segment_id, offsets in found.items():
+            for start in range(0, len(offsets), _MAX_OFFSETS):
+                part = tuple(offsets[start : start + _MAX_OFFSETS])
+                journal.append(
+                    ErasureEntry(
+                        segment_id=segment_id, offsets=part, actor=actor, reason=reason, received_at_ms=now_ms
+                    )
+                )
+    places = [(segment_id, offset) for segment_id, offsets in found.items() for offset in offsets]
+    _overwrite(log_directory, places)
+    return len(places)
+
+
+def _found(segment: Segment, wanted: Callable[[bytes], bool]) -> list[int]:
+    return [frame.offset for frame in stored_frames(segment) if frame.body is not None and wanted(frame.body)]
+
+
+def _overwrite(log_directory: Path, places: Iterable[tuple[int, int]]) -> None:
+    by_segment: dict[int, list[int]] = {}
+    for segment_id, offset in places:
+        by_segment.setdefault(segment_id, []).append(offset)
+    for segment_id, offsets in by_segment.items():
+        path = segment_path(log_directory, segment_id)
+        if not path.exists():
+            continue
+        segment = find_segment(log_directory, segment_id)
+        try:
+            with _open_to_change(path) as fd:
+                for offset in offsets:
+                    _overwrite_one(fd, segment, offset)
+                os.fsync(fd)
+        except OSError as error:
+            raise write_failure(path, error) from error
+
+
+def _overwrite_one(fd: int, segment: Segment, offset: int) -> None:
+    """Zeros in the place of a body. Length, link and commitment are not touched, so it can be done again."""
+    length = payload_length(os.pread(fd, FRAME_BYTES, offset))
+    content = os.pread(fd, length, offset + FRAME_BYTES)
+    if not length or len(content) != length:
+        raise LogCorrupt(segment.path, offset, "a record that is to be erased is not there")
+    blank = erased(content, chained=segment.format != UNCHAINED)
+    if blank != content:
+        os.pwrite(fd, pack_frame(blank, segment_id=segment.segment_id, offset=offset), offset)
+
+
+@contextmanager
+def _open_to_change(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_RDWR)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+class _Named(msgspec.Struct):
+    customer_id: str = ""
+
+
+class _Whose(msgspec.Struct):
+    """Where the logs say whom an entry is about: at the top, in the request, or in the use of a consent."""
+
+    customer_id: str = ""
+    decision_id: str = ""
+    request: _Named | None = None
+    use: _Named | None = None
+
+    def is_about(self, customer_id: str) -> bool:
+        """Whether the entry names the customer."""
+        parts = (self.request, self.use)
+        return self.customer_id == customer_id or any(
+            p is not None and p.customer_id == customer_id for p in parts
+        )
+
+
+_whose: Final = msgspec.json.Decoder(_Whose)
+
+
+def entries_about(
+    log_directory: Path, customer_id: str, *, decision_ids: Container[str] = ()
+) -> Iterator[tuple[int, bytes]]:
+    """What `erase_entries` would erase: the position and the JSON of each entry, segment by segment.
+
+    Raises LogCorrupt where damage may hide one.
+    """
+    for segment in list_segments(log_directory):
+        for frame in frames(segment):
+            whose = _whose.decode(frame.payload)
+            if whose.is_about(customer_id) or whose.decision_id in decision_ids:
+                yield frame.segment_id << 40 | frame.offset, frame.payload
+
+
+def erase_entries(
+    log_directory: Path,
+    customer_id: str,
+    *,
+    actor: str,
+    reason: str,
+    now_ms: int,
+    decision_ids: Container[str] = (),
+    checkpoints: Checkpoints | None = None,
+) -> int:
+    """Erases what a log (of decisions, consents, outcomes or shadow answers) holds of one customer.
+
+    `decision_ids` are the customer's decisions: outcomes of earlier engines name only these. See `erase`.
+    """
+
+    def wanted(body: bytes) -> bool:
+        whose = _whose.decode(body)
+        return whose.is_about(customer_id) or whose.decision_id in decision_ids
+
+    return erase(log_directory, wanted, actor=actor, reason=reason, now_ms=now_ms, checkpoints=checkpoints)

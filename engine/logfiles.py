@@ -1,0 +1,61 @@
+"""Where the logs of a data directory lie, and where their checkpoints are kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from pydantic import SecretStr
+
+from engine.decisionlog.checkpoints import Checkpoints
+from engine.errors import SetupInvalid
+from engine.settings import Settings
+
+DECISIONS: Final = "decisions"
+CONSENTS: Final = "consents"
+OUTCOMES: Final = "outcomes"
+SHADOW: Final = "shadow"
+DEAD_LETTERS: Final = "dead-letters"
+ERASED: Final = "erased"
+IDENTITIES: Final = "identities"
+PROVEN: Final = (DECISIONS, CONSENTS, OUTCOMES)
+"""Logs whose checkpoints are kept; a shadow's answers are not evidence of anything."""
+
+
+def log_directory(settings: Settings, log: str) -> Path:
+    """Where a log lies."""
+    return settings.data_dir / log
+
+
+def checkpoints_of(settings: Settings, log: str) -> Checkpoints:
+    """The checkpoints of a log. Raises SetupInvalid where their key cannot be read."""
+    directory = settings.checkpoint_dir or settings.data_dir / "checkpoints"
+    return Checkpoints(directory, log, key=_key(settings))
+
+
+def _key(settings: Settings) -> bytes:
+    return secret_key(settings.checkpoint_key, settings.checkpoint_key_file, "ARBITER_CHECKPOINT_KEY")
+
+
+def identity_key(settings: Settings) -> bytes:
+    """What seals identities and makes pseudonyms; b"" for none. Raises SetupInvalid."""
+    return secret_key(settings.identity_key, settings.identity_key_file, "ARBITER_IDENTITY_KEY")
+
+
+def secret_key(key: SecretStr | None, file: Path | None, name: str) -> bytes:
+    """A key that is given itself or by a file; b"" for none. Raises SetupInvalid, naming the setting."""
+    if key is not None and file is not None:
+        raise SetupInvalid(f"give either {name} or {name}_FILE, not both")
+    if key is None and file is None:
+        return b""
+    content = _read(file, name) if file is not None else key.get_secret_value().encode() if key else b""
+    if not content:
+        raise SetupInvalid(f"{name}: is empty; give a long random text, or leave it out")
+    return content
+
+
+def _read(path: Path, name: str) -> bytes:
+    try:
+        return path.read_bytes().rstrip(b"\r\n")
+    except OSError as error:
+        raise SetupInvalid(f"{path}: the key of {name} cannot be read: {error.strerror}") from error
