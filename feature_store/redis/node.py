@@ -23,8 +23,6 @@ from feature_store.redis.scripts import Command
 _IDLE_TRUSTED_S = 0.05
 """Age from which an idle connection is looked at before use: the server may have closed it since."""
 
-_ROLE_EVERY_S = 1.0
-"""How often a call also asks whether the server still is a primary: a demoted one has old consents."""
 
 _QUICK_WORDS = 64
 """Words of the commands that the timeout is meant for: what a decision asks. More get more time."""
@@ -44,7 +42,6 @@ class Node:
         self._breaker = breaker
         self._idle: list[tuple[AnyConnection, float]] = []
         self._pid = os.getpid()
-        self._role_at_s = 0.0
         self._closed = False
 
     def calls(self, commands: Sequence[Command]) -> list[object]:
@@ -75,12 +72,10 @@ class Node:
     def _exchange(self, commands: Sequence[Command]) -> list[object]:
         connection, whole = self._taken(), False
         try:
-            asks_role = not self._door.clustered and time.monotonic() >= self._role_at_s
-            sent = (GREETING, *commands) if asks_role else commands
+            sent = commands if self._door.clustered else (GREETING, *commands)
             connection.send_packed_command([_packed(sent)], check_health=False)
-            if asks_role:
+            if not self._door.clustered:  # what became a replica since the last call may know old consents
                 check_server(_reply(connection), clustered=False)
-                self._role_at_s = time.monotonic() + _ROLE_EVERY_S
             words = sum(map(len, commands))
             if words <= _QUICK_WORDS:
                 replies = [_reply(connection) for _ in commands]
@@ -116,7 +111,6 @@ class Node:
     def drop_connections(self) -> None:
         """Closes what is idle, so that the next calls find out anew where and what the server is."""
         idle, self._idle = self._idle, []
-        self._role_at_s = 0.0
         for connection, _ in idle:
             connection.disconnect()
 
