@@ -43,7 +43,7 @@ alone: $(DEV_DEPS)
 test-slow: $(DEV_DEPS)
 	$(BIN)/python -m pytest -m slow
 
-# A million changes of consent and decisions on several processes; TMPDIR=/dev/shm spares the disk its fsyncs.
+# A million changes of consent and decisions of several processes on each store; TMPDIR=/dev/shm spares the disk its fsyncs.
 consent-million: $(DEV_DEPS)
 	$(BIN)/python -m pytest -s -m slow tests/integration/test_consent_obedience.py
 

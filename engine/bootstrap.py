@@ -21,7 +21,7 @@ from engine.decisionlog.ledger import ConsentLedger, consent_ledger, outcome_log
 from engine.decisionlog.log import DecisionLog
 from engine.decisionlog.record import DecisionRecord
 from engine.domain import Action, Versions
-from engine.errors import SetupInvalid
+from engine.errors import SetupInvalid, StateUnavailable
 from engine.events.applying import EventRules
 from engine.events.compile import event_types
 from engine.events.deadletters import DiskDeadLetters
@@ -32,6 +32,7 @@ from engine.logfiles import (
     DECISIONS,
     ERASED,
     OUTCOMES,
+    PROVEN,
     SHADOW,
     checkpoints_of,
     log_directory,
@@ -52,6 +53,7 @@ from engine.service.events import Events, LiveEventRules
 from engine.service.explanations import Explanations
 from engine.service.following import RulesFollower
 from engine.service.intake import Intake
+from engine.service.late_writes import RegisteredErasures
 from engine.service.live import LiveSnapshot
 from engine.service.outcomes import Outcomes
 from engine.service.privacy_signals import LastingObjections
@@ -60,11 +62,13 @@ from engine.service.shadowing import Shadow
 from engine.service.watching import UNWATCHED, Watch
 from engine.settings import Settings
 from engine.signals.compile import signal_patterns
-from engine.stores import open_store
-from feature_store.errors import StoreError
+from engine.stores import consent_cipher, letter_cipher, open_store
+from feature_store.differing import differences, refuse_taken_version, rivals
+from feature_store.errors import SchemaVersionTaken, StoreError
 from feature_store.identities import IdentityForms
 from feature_store.schema import FeatureSchema, SchemaError, parse_schema
 from feature_store.store import OnlineStore
+from feature_store.versions import SchemaVersions
 from model_registry.errors import RegistryError
 
 if TYPE_CHECKING:
@@ -230,11 +234,11 @@ def _past_snapshot(
 def open_application(settings: Settings, *, watch: Watch = UNWATCHED) -> Iterator[Application]:
     """The application on its data directory. Raises SetupInvalid where it cannot work."""
     with ExitStack() as stack:
-        live = LiveSnapshot(partial(load_snapshot, settings), watch=watch)
         try:
             store = open_store(settings)
             stack.callback(store.close)
-            keep_schema(settings, store, live.current)
+            live = LiveSnapshot(lambda: fit_for(store, settings, load_snapshot(settings)), watch=watch)
+            _keep_first_schema(settings, store, live.current)
             log = stack.enter_context(
                 DecisionLog(
                     log_directory(settings, DECISIONS),
@@ -258,21 +262,43 @@ def open_application(settings: Settings, *, watch: Watch = UNWATCHED) -> Iterato
             raise SetupInvalid(str(error)) from error
         if settings.fsync_interval_ms:
             stack.enter_context(Flusher([log, outcomes], interval_ms=settings.fsync_interval_ms))
-        stack.enter_context(Checkpointer([log, ledger, outcomes], interval_s=settings.checkpoint_interval_s))
-        letters = stack.enter_context(DiskDeadLetters(settings.data_dir / DEAD_LETTERS))
-        consents = Consents(live=live, store=store, ledger=ledger, clock=wall_clock_ms)
-        reports = Outcomes(live=live, store=store, decisions=log, log=outcomes, clock=wall_clock_ms)
+        stack.enter_context(
+            Checkpointer(
+                [log, ledger, outcomes],
+                interval_s=settings.checkpoint_interval_s,
+                told=lambda well: watch.checkpointed(well=well),
+            )
+        )
+        letters = stack.enter_context(
+            DiskDeadLetters(settings.data_dir / DEAD_LETTERS, letter_cipher(settings))
+        )
+        erased = ErasedCustomers(settings.data_dir / ERASED)
+        late = late_writes(settings, store, erased)
+        consents = Consents(
+            live=live,
+            store=store,
+            ledger=ledger,
+            clock=wall_clock_ms,
+            cipher=consent_cipher(settings),
+            late=late,
+        )
+        reports = Outcomes(
+            live=live, store=store, decisions=log, log=outcomes, clock=wall_clock_ms, late=late
+        )
         events = Events(
             live=live,
             store=store,
             consents=consents,
             outcomes=reports,
-            rules_of=LiveEventRules(partial(_kept_event_rules, settings, store)),
+            rules_of=LiveEventRules(partial(kept_event_rules, settings, store)),
             signals=stack.enter_context(SignalRunner()),
             clock=wall_clock_ms,
-            erased=ErasedCustomers(settings.data_dir / ERASED),
+            erased=erased,
+            late=late,
         )
-        shadow = Shadow(shadow_log(log_directory(settings, SHADOW)))
+        shadow = Shadow(
+            shadow_log(log_directory(settings, SHADOW)), schema_versions(settings, store), late=late
+        )
         objections = LastingObjections(live=live, record=consents.record)
         yield Application(
             settings=settings,
@@ -287,6 +313,7 @@ def open_application(settings: Settings, *, watch: Watch = UNWATCHED) -> Iterato
                 clock=wall_clock_ms,
                 request_id_ttl_ms=settings.request_id_ttl_s * 1000,
                 decided=_all_told(watch, shadow, objections),
+                late=late,
             ),
             outcomes=reports,
             consents=consents,
@@ -305,19 +332,66 @@ def open_application(settings: Settings, *, watch: Watch = UNWATCHED) -> Iterato
         )
 
 
+def fit_for(store: OnlineStore, settings: Settings, snapshot: Snapshot) -> Snapshot:
+    """The snapshot, where its feature schema and those the store keeps do not share a version.
+
+    Where the store cannot be asked now, that is found when it is written to. Raises SetupInvalid.
+    """
+    try:
+        refuse_taken_version(snapshot.schema, store.schemas(), source=str(settings.feature_schema))
+    except SchemaVersionTaken as error:
+        raise SetupInvalid(str(error)) from error
+    except StoreError as error:
+        _log.warning("schema.not_compared", schema=snapshot.schema.digest, cause=str(error))
+    return snapshot
+
+
+def late_writes(settings: Settings, store: OnlineStore, erased: ErasedCustomers) -> RegisteredErasures:
+    """What takes back writes that an erasure overtook."""
+    return RegisteredErasures(
+        register=erased,
+        store=store,
+        directories={log: log_directory(settings, log) for log in (DECISIONS, CONSENTS, OUTCOMES, SHADOW)},
+        checkpoints_of=lambda log: checkpoints_of(settings, log) if log in PROVEN else None,
+        clock=wall_clock_ms,
+    )
+
+
 def keep_schema(settings: Settings, store: OnlineStore, snapshot: Snapshot) -> None:
     """Keeps a snapshot's feature schema in the store, where other versions find it to read its values.
 
-    A store that cannot be written to now is no obstacle: loaders keep a schema before they use it.
+    Raises SchemaVersionTaken and StoreError; then nothing of this schema may be written.
     """
-    versions = snapshot.versions
+    versions, schema = snapshot.versions, snapshot.schema
     archived = _archive(settings).find(rules=versions.rules, feature_schema=versions.feature_schema)
     if archived is None:
         return
+    kept = store.schemas()
+    refuse_taken_version(schema, kept, source=str(settings.feature_schema))
+    if schema.digest not in kept:
+        store.put_schema(schema.digest, archived.feature_schema)
+    for rival in rivals(schema, kept):
+        _log.warning("schema.version_shared", version=schema.version, differences=differences(schema, rival))
+
+
+def _keep_first_schema(settings: Settings, store: OnlineStore, snapshot: Snapshot) -> None:
+    """`keep_schema` at the start; a store that is away now is no obstacle, as events keep it before use."""
     try:
-        store.put_schema(snapshot.schema.digest, archived.feature_schema)
+        keep_schema(settings, store, snapshot)
+    except SchemaVersionTaken as error:
+        raise SetupInvalid(str(error)) from error
     except StoreError as error:
         _log.warning("schema.not_kept", schema=snapshot.schema.digest, cause=str(error))
+
+
+def archived_schemas(settings: Settings) -> SchemaVersions:
+    """The schemas that logged features are of: those that decisions were made with."""
+    return SchemaVersions(_archive(settings).feature_schemas)
+
+
+def schema_versions(settings: Settings, store: OnlineStore) -> SchemaVersions:
+    """The schemas that stored features are of: those the store keeps, and those of decisions."""
+    return SchemaVersions(lambda: {**_archive(settings).feature_schemas(), **store.schemas()})
 
 
 def event_rules(settings: Settings, snapshot: Snapshot) -> EventRules:
@@ -329,9 +403,20 @@ def event_rules(settings: Settings, snapshot: Snapshot) -> EventRules:
     return EventRules.of(snapshot.rulebook, event_types(sources), signal_patterns(sources), snapshot.schema)
 
 
-def _kept_event_rules(settings: Settings, store: OnlineStore, snapshot: Snapshot) -> EventRules:
-    """The event rules of a snapshot, once the store keeps the schema they write features of."""
-    keep_schema(settings, store, snapshot)
+def kept_event_rules(settings: Settings, store: OnlineStore, snapshot: Snapshot) -> EventRules:
+    """The event rules of a snapshot, once the store keeps the schema they write features of.
+
+    Raises StateUnavailable where it cannot: no event is applied in a schema that others could not read.
+    """
+    try:
+        keep_schema(settings, store, snapshot)
+    except SchemaVersionTaken as error:
+        _log.error("schema.refused", cause=str(error))
+        raise StateUnavailable(
+            "the feature schema cannot be written now; the server's operator sees why"
+        ) from error
+    except StoreError as error:
+        raise StateUnavailable("events cannot be applied now; send them again") from error
     return event_rules(settings, snapshot)
 
 
@@ -354,7 +439,10 @@ def _all_told(
 def watch_rules(application: Application) -> RulesFollower:
     """What makes a server follow `arbiter rules activate`, as a `with` block."""
     settings = application.settings
-    prepare = partial(version_snapshot, settings)
+
+    def prepare(rules: str) -> Snapshot:
+        return fit_for(application.store, settings, version_snapshot(settings, rules))
+
     return RulesFollower(
         versions=rule_versions(settings), live=application.live, shadow=application.shadow, prepare=prepare
     )

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from engine.bootstrap import compile_snapshot, wall_clock_ms
+from engine.bootstrap import archived_schemas, compile_snapshot, schema_versions, wall_clock_ms
 from engine.core.rulebook import Rulebook
 from engine.core.snapshot import Snapshot
 from engine.decisionlog.errors import LogError
@@ -23,6 +23,7 @@ from engine.service.impact import Case, Impact, compare, demo_cases
 from engine.settings import EMBEDDED, Settings
 from engine.stores import open_store
 from feature_store.errors import StoreError
+from feature_store.schema import FeatureSchema
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def _diff(settings: Settings, before: str, after: str, asked: Asked) -> RuleDiff
     found = changes(was.archived.sources, now.archived.sources)
     segments = named_segments(now.archived.sources, new.schema)
     compiled = time.perf_counter()
-    cases, cases_are = _cases(settings, old.rulebook, new.rulebook, asked)
+    cases, cases_are = _cases(settings, old.rulebook, new, asked)
     read = time.perf_counter()
     impact = compare(old, new, cases, by=asked.by, groups=segments)
     return RuleDiff(
@@ -112,25 +113,42 @@ def _compiled(settings: Settings, named: NamedSet, *, beside: Snapshot | None = 
         raise SetupInvalid(f"{named.label} cannot serve: {error}") from error
 
 
-def _cases(settings: Settings, old: Rulebook, new: Rulebook, asked: Asked) -> tuple[Sequence[Case], str]:
+def _cases(settings: Settings, old: Rulebook, after: Snapshot, asked: Asked) -> tuple[Sequence[Case], str]:
+    """What to decide twice, and what that is in words. Both rule sets read the same feature schema."""
+    new, schema = after.rulebook, after.schema
     if asked.logged:
-        return _logged(settings, asked.logged)
+        cases, cases_are = _logged(settings, schema, asked.logged)
+        return cases, cases_are + _unread(cases, schema)
     channels = asked.channels or tuple(c for c in new.vocabulary.channels if c in old.vocabulary.channels)
     unknown = sorted(set(channels) - new.vocabulary.channels.keys() - old.vocabulary.channels.keys())
     if unknown or not channels:
         known = ", ".join(new.vocabulary.channels)
         raise SetupInvalid(f"no rule set has a channel {', '.join(unknown)}; known: {known}")
-    cases = _customers(settings, channels, new.vocabulary.languages[0], asked.customers)
+    cases = _customers(settings, schema, channels, new.vocabulary.languages[0], asked.customers)
     where = f"on {channels[0]}" if len(channels) == 1 else f"each on one of {', '.join(channels)}"
     return (
         cases,
-        f"customers, {where}, without context" if cases else "customers: the data directory has none",
+        f"customers, {where}, without context{_unread(cases, schema)}"
+        if cases
+        else "customers: the data directory has none",
     )
 
 
+def _unread(cases: Sequence[Case], schema: FeatureSchema) -> str:
+    """A remark on cases whose features nobody can read."""
+    features = (case.state.features for case in cases)
+    count = sum(vector is not None and vector.schema_version != schema.digest for vector in features)
+    return f" (for {count:,} of them features of a schema that is not kept count as missing)" if count else ""
+
+
 def _customers(
-    settings: Settings, channels: tuple[str, ...], language: str, limit: int | None
+    settings: Settings,
+    schema: FeatureSchema,
+    channels: tuple[str, ...],
+    language: str,
+    limit: int | None,
 ) -> Sequence[Case]:
+    """A case for each customer of the store, with features of whatever schema read in today's."""
     if settings.store == EMBEDDED and not (settings.data_dir / "store").is_dir():
         return ()
     try:
@@ -139,15 +157,17 @@ def _customers(
             read = (
                 store.read(name) for i, name in enumerate(store.customers()) if limit is None or i < limit
             )
-            states = (state for state in read if state is not None)
-            return list(demo_cases(states, channels=channels, language=language, now_ms=wall_clock_ms()))
+            versions, now_ms = schema_versions(settings, store), wall_clock_ms()
+            states = (versions.state(state, schema, now_ms=now_ms) for state in read if state is not None)
+            return list(demo_cases(states, channels=channels, language=language, now_ms=now_ms))
         finally:
             store.close()
     except StoreError as error:
         raise SetupInvalid(str(error)) from error
 
 
-def _logged(settings: Settings, count: int) -> tuple[Sequence[Case], str]:
+def _logged(settings: Settings, schema: FeatureSchema, count: int) -> tuple[Sequence[Case], str]:
+    """The last decisions as they were asked, with features of whatever schema read in today's."""
     folder = settings.data_dir / "decisions"
     if not folder.is_dir():
         raise SetupInvalid(f"{folder}: there is no decision log; name its folder with --data-dir")
@@ -155,6 +175,7 @@ def _logged(settings: Settings, count: int) -> tuple[Sequence[Case], str]:
         last = deque(DecisionLog(folder).scan(), maxlen=count)
     except LogError as error:
         raise SetupInvalid(str(error)) from error
+    versions = archived_schemas(settings)  # every schema that decisions were made with
     return [
-        Case(r.request, r.state, r.now_ms, r.supplied) for r in last
+        Case(r.request, versions.state(r.state, schema, now_ms=r.now_ms), r.now_ms, r.supplied) for r in last
     ], f"of the last {count:,} logged decisions"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -13,10 +14,10 @@ from dataclasses import dataclass
 import structlog
 
 from engine.bootstrap import open_application, refresh_customers, wall_clock_ms, watch_rules
-from engine.errors import SetupInvalid
+from engine.errors import SetupInvalid, StateUnavailable
 from engine.events.stream import Pace, StreamIntake
 from engine.settings import Settings
-from engine.stores import open_stream
+from engine.stores import letter_cipher, open_stream
 from feature_store.errors import StoreError
 
 _log = structlog.get_logger("engine.ingesting")
@@ -48,11 +49,17 @@ def ingest(settings: Settings, source: Source) -> None:
     except StoreError as error:
         raise SetupInvalid(str(error)) from error
     with open_application(settings) as application, watch_rules(application), refresh_customers(application):
-        application.events.prepare()
+        with contextlib.suppress(StateUnavailable):  # the store is away; the first batch waits for it
+            application.events.prepare()
         gc.collect()
         gc.freeze()
         intake = StreamIntake(
-            stream, application.events.ingest, clock=wall_clock_ms, pace=source.pace, stop=stop
+            stream,
+            application.events.ingest,
+            clock=wall_clock_ms,
+            pace=source.pace,
+            stop=stop,
+            cipher=letter_cipher(settings),
         )
         _log.info("ingest.ready", stream=source.name, group=source.group, consumer=consumer)
         intake.run()

@@ -42,6 +42,18 @@ def identity_key(settings: Settings) -> bytes:
     return secret_key(settings.identity_key, settings.identity_key_file, "ARBITER_IDENTITY_KEY")
 
 
+def identity_keys(settings: Settings) -> tuple[bytes, ...]:
+    """The identity key and the former ones, which still open what they sealed; none without a key.
+
+    Raises SetupInvalid where one cannot be read, and for former keys without one that took their place.
+    """
+    name, key = "ARBITER_FORMER_IDENTITY_KEY_FILES", identity_key(settings)
+    former = [secret_key(None, path, name) for path in settings.former_identity_key_files]
+    if former and not key:
+        raise SetupInvalid(f"{name}: there is no present key; give it as ARBITER_IDENTITY_KEY_FILE too")
+    return tuple(dict.fromkeys((key, *former))) if key else ()
+
+
 def secret_key(key: SecretStr | None, file: Path | None, name: str) -> bytes:
     """A key that is given itself or by a file; b"" for none. Raises SetupInvalid, naming the setting."""
     if key is not None and file is not None:

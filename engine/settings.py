@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from engine.errors import SetupInvalid
 
@@ -26,6 +26,13 @@ def _address_or_off(text: str) -> str:
     if text == _OFF or (host and colon and port.isdecimal() and int(port) <= _LAST_PORT):
         return text
     raise ValueError("write HOST:PORT, e.g. 127.0.0.1:9464, or off")
+
+
+def _paths(given: object) -> object:
+    """Paths parted by commas, as one writes them into an environment variable."""
+    if not isinstance(given, str):
+        return given
+    return tuple(part.strip() for part in given.split(",") if part.strip())
 
 
 EMBEDDED = "embedded"
@@ -130,11 +137,17 @@ class Settings(BaseSettings):
     )
     identity_key: SecretStr | None = Field(
         default=None,
-        description="Key that encrypts phone numbers and other identities in the store; a long random text. "
-        "None by default: `arbiter store check` says that they lie there in the clear.",
+        description="Key that encrypts phone numbers and other identities in the store, free texts of "
+        "consents and dead letters; a long random text. None by default: `arbiter store check` says that "
+        "they lie there in the clear.",
     )
     identity_key_file: Path | None = Field(
         default=None, description="File that holds the key instead; its trailing line end is not part of it."
+    )
+    former_identity_key_files: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_paths)] = Field(
+        default=(),
+        description="Files with keys used before, parted by commas: what they sealed is still found and "
+        "read. None by default. `arbiter customer seal` makes the store need them no more.",
     )
     phone_region: Annotated[str, Field(pattern="^[A-Z]{2}$")] | None = Field(
         default=None,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, cast
 
-from engine.logfiles import identity_key
+from engine.logfiles import identity_keys
 from engine.settings import EMBEDDED, Settings
 from feature_store.embedded import open_embedded
 from feature_store.identities import IdentityCipher, IdentityForms, IdentityStore
+from feature_store.merged import MergingStore
 from feature_store.redis.address import Credentials, Tls, parse_address, without_secrets
+from feature_store.sealing import TextCipher
 from feature_store.store import OnlineStore
 
 if TYPE_CHECKING:
@@ -27,14 +29,24 @@ def open_store(settings: Settings, *, patient: bool = False) -> OnlineStore:
     `patient` is for commands that nobody waits for in a call: they give a busy Redis seconds to answer.
     """
     forms, cipher = IdentityForms(settings.phone_region), identity_cipher(settings)
-    opened = IdentityStore(_opened(settings, patient=patient), forms=forms, cipher=cipher)
-    return cast(OnlineStore, opened)  # what it does not have itself it hands on
+    named = IdentityStore(_opened(settings, patient=patient), forms=forms, cipher=cipher)
+    return cast(OnlineStore, MergingStore(cast(OnlineStore, named)))  # what they lack they hand on
 
 
 def identity_cipher(settings: Settings) -> IdentityCipher | None:
-    """What seals identities; None where there is no key. Raises SetupInvalid where it cannot be read."""
-    key = identity_key(settings)
-    return IdentityCipher(key) if key else None
+    """What seals identities; None where there is no key. Raises SetupInvalid where one cannot be read."""
+    keys = identity_keys(settings)
+    return IdentityCipher(*keys) if keys else None
+
+
+def consent_cipher(settings: Settings) -> TextCipher:
+    """What seals free texts of consents. Raises SetupInvalid where a key cannot be read."""
+    return TextCipher("text of a consent", identity_keys(settings))
+
+
+def letter_cipher(settings: Settings) -> TextCipher:
+    """What seals dead letters. Raises SetupInvalid where a key cannot be read."""
+    return TextCipher("dead letter", identity_keys(settings))
 
 
 def _opened(settings: Settings, *, patient: bool) -> OnlineStore:

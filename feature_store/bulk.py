@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 import msgspec
 import numpy as np
@@ -39,11 +39,18 @@ _REJECT_COLUMNS = ("file", "line", "column", "value", "why")
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a load is: customers kept, rows left out, and bytes of the file behind."""
+    """How far a load is: customers kept, rows left out, and bytes of the file behind.
+
+    `erased` customers are left out as they were erased, and are in neither of the others.
+    """
 
     customers: int
     rejected: int
     done_bytes: int
+    erased: int = 0
+
+
+NOTHING_DONE: Final = Progress(0, 0, 0)
 
 
 class LoadMark(msgspec.Struct):
@@ -54,6 +61,15 @@ class LoadMark(msgspec.Struct):
     customers: int = 0
     rejected: int = 0
     rejects_bytes: int = 0
+    erased: int = 0
+
+
+ErasedNow = Callable[[], Callable[[str], object] | None]
+"""Who is erased now: true for their ids, None where that is nobody; the same object while nothing changes."""
+
+
+def nobody_erased() -> None:
+    """Where nobody ever was."""
 
 
 class _SchemaNotKnown(Exception):
@@ -84,34 +100,37 @@ def load_table(
     mark_file: Path,
     rejects: Path | None = None,
     window_rows: int = WINDOW_ROWS,
+    erased: ErasedNow = nobody_erased,
 ) -> Iterator[Progress]:
     """Loads a table bit by bit, from where an earlier load of the same was killed; its mark goes at the end.
 
+    Who is `erased` does not come back, also where that happens meanwhile.
     Bad cells keep their rows out and are written to `rejects`. Raises LoadError where there are any and no
     such file, or where the file cannot be read; StoreError where the store fails. `store` must keep the
     schema already (`put_schema`).
     """
     mark = _read_mark(mark_file, _identity_of(table, as_of_ms))
-    merging = _Merging(store, table.schema, table.views, as_of_ms)
+    merging = _Merging(store, table.schema, table.views, as_of_ms, erased)
     done_bytes = 0
     with _opened_rejects(rejects, mark) as rejected:
         for window in _windows(table.blocks(skip_rows=mark.rows), window_rows):
             if window.bad and rejects is None:
                 raise LoadError("\n".join(map(str, window.bad[:MAX_REPORTED])))
-            before, per_row = (
-                mark.customers,
-                (window.done_bytes - done_bytes) / max(len(window.customer_ids), 1),
-            )
-            for count in merging.kept(window):
-                if count == len(window.customer_ids):
-                    break
-                yield Progress(before + count, mark.rejected, done_bytes + int(per_row * count))
+            per_row = (window.done_bytes - done_bytes) / max(len(window.customer_ids), 1)
+            rows = left_out = 0
+            for rows, left_out in merging.kept(window):
+                if rows < len(window.customer_ids):
+                    done = done_bytes + int(per_row * rows)
+                    yield Progress(
+                        mark.customers + rows - left_out, mark.rejected, done, mark.erased + left_out
+                    )
             _write_rejects(rejected, window.bad)
-            mark.rows, mark.customers = window.rows, before + len(window.customer_ids)
+            mark.rows, mark.customers = window.rows, mark.customers + rows - left_out
+            mark.erased += left_out
             mark.rejected += len({cell.line for cell in window.bad})
             mark.rejects_bytes, done_bytes = rejected.tell(), window.done_bytes
             _write_mark(mark_file, mark)
-            yield Progress(mark.customers, mark.rejected, done_bytes)
+            yield Progress(mark.customers, mark.rejected, done_bytes, mark.erased)
     mark_file.unlink(missing_ok=True)
 
 
@@ -141,22 +160,44 @@ class _Merging:
     """Puts blocks into the store over what it holds."""
 
     def __init__(
-        self, store: OnlineStore, schema: FeatureSchema, views: Sequence[int], as_of_ms: int
+        self,
+        store: OnlineStore,
+        schema: FeatureSchema,
+        views: Sequence[int],
+        as_of_ms: int,
+        erased: ErasedNow,
     ) -> None:
         self._store = store
         self._schema = schema
         self._views = views
         self._as_of_ms = as_of_ms
+        self._erased = erased
         self._schemas = self._kept_schemas()
         stored = [place for place, view in enumerate(schema.view) if view.kind != "request"]
         self._replaced = {schema.digest} if set(views) >= set(stored) else set()
 
-    def kept(self, window: Block) -> Iterator[int]:
-        """Keeps a window part by part; how many of it are kept."""
+    def kept(self, window: Block) -> Iterator[tuple[int, int]]:
+        """Keeps a window part by part; how many rows are behind, and how many of them were left out."""
+        left_out = 0
         for start in range(0, len(window.customer_ids), _PART_ROWS):
             part = slice(start, start + _PART_ROWS)
-            self._keep(window.customer_ids[part], window.values[part])
-            yield min(part.stop, len(window.customer_ids))
+            left_out += self._keep_but_erased(window.customer_ids[part], window.values[part])
+            yield min(part.stop, len(window.customer_ids)), left_out
+
+    def _keep_but_erased(self, customer_ids: Sequence[str], values: Values) -> int:
+        """Keeps who is not erased, and takes back who was erased meanwhile; how many are not kept."""
+        before, welcome = self._erased(), customer_ids
+        if before is not None:
+            rows = [row for row, customer_id in enumerate(customer_ids) if not before(customer_id)]
+            if len(rows) < len(customer_ids):
+                welcome, values = [customer_ids[row] for row in rows], values[rows]
+        if welcome:
+            self._keep(welcome, values)
+        after = self._erased()
+        late = [] if after is None or after is before else [name for name in welcome if after(name)]
+        for customer_id in late:
+            self._store.erase(customer_id)
+        return len(customer_ids) - len(welcome) + len(late)
 
     def _keep(self, customer_ids: Sequence[str], values: Values) -> None:
         """Keeps some customers; a schema that was put meanwhile is learnt."""

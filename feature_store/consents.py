@@ -16,7 +16,7 @@ objection. A refusal counts at once, even when its clock is ahead, and never end
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 from feature_store.state import ANY_CHANNEL, ConsentRecord, ConsentState
@@ -67,6 +67,37 @@ def effective_consent(
     return EffectiveConsent(state, own.channel, own.recorded_at_ms, own.position)
 
 
+def deciding(
+    records: Iterable[ConsentRecord], *, purpose: str, channel: str, now_ms: int
+) -> ConsentRecord | None:
+    """The record that `effective_consent` rests on; None where nothing is recorded."""
+    own, general = _candidates(records, purpose, channel)
+    if own is None or general is None:
+        return own or general
+    overriding = _overriding(general, own, _state_at(own, now_ms), now_ms)
+    return own if overriding is None else general
+
+
+def is_refusal(record: ConsentRecord) -> bool:
+    """Whether it was said to be a refusal, and so never ends by itself."""
+    return _STRENGTH[record.state] >= _REFUSAL
+
+
+def more_restrictive(one: ConsentRecord | None, other: ConsentRecord | None) -> ConsentRecord | None:
+    """The stronger refusal, or of two grants the one that ends first; of equals the later.
+
+    Where there is one record only, that one.
+    """
+    if one is None or other is None:
+        return one or other
+    return max(one, other, key=_restriction)
+
+
+def _restriction(record: ConsentRecord) -> tuple[int, int, int, int]:
+    until = _NEVER_ENDS if record.valid_until_ms is None else record.valid_until_ms
+    return _STRENGTH[record.state], -until, record.recorded_at_ms, record.position
+
+
 def _candidates(
     records: Iterable[ConsentRecord], purpose: str, channel: str
 ) -> tuple[ConsentRecord | None, ConsentRecord | None]:
@@ -95,10 +126,14 @@ def prevailing(current: ConsentRecord, offered: ConsentRecord) -> ConsentRecord:
 
     The later one; of two at the same time the more restrictive; `current` where they do not differ in
     that. But an objection yields to nothing except a later grant: a milder refusal does not take it back.
+    One that was said later renews the objection, which then has its time: a grant between the two, for this
+    place or for another, must not outlive it.
     """
     for objection, other in ((current, offered), (offered, current)):
         if objection.state is ConsentState.OBJECTED and _STRENGTH[other.state] in _MILDER:
-            return objection
+            if other.recorded_at_ms <= objection.recorded_at_ms:
+                return objection
+            return replace(objection, recorded_at_ms=other.recorded_at_ms)
     return offered if _rank(offered) > _rank(current) else current
 
 

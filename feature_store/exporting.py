@@ -33,13 +33,18 @@ class Exported:
 def exported(
     store: OnlineStore, customer_ids: Iterable[str], schema: FeatureSchema, versions: SchemaVersions
 ) -> Iterator[Exported]:
-    """The features of customers in one schema. Raises LoadError for who is unknown or cannot be read so."""
+    """The features of customers in one schema; whoever is merged into another has no row of its own.
+
+    Raises LoadError for who is unknown or cannot be read so.
+    """
     for page in pages(customer_ids):
         for customer_id, state in zip(page, store.read_many(page), strict=True):
             if state is None or state.features is None:
                 raise LoadError(
                     f"customer {customer_id}: unknown; list customers with `arbiter store export`"
                 )
+            if state.customer_id != customer_id:
+                continue
             vector = versions.read(state.features, schema, now_ms=0)
             if vector.schema_version != schema.digest:
                 raise LoadError(

@@ -2,6 +2,7 @@
 
 Sealing is AES-SIV (RFC 5297) with the type as associated data: the same value gives the same text, so that it
 can be looked up, and nobody without the key can read it or try values out. The key never leaves the process.
+Values name the key that sealed them; former keys find and open what they sealed until it is sealed anew.
 """
 
 from __future__ import annotations
@@ -9,23 +10,24 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from feature_store.errors import StoreCorrupt
+from feature_store.errors import KeyMissing, StoreCorrupt
 from feature_store.inspecting import pages
 from feature_store.keeping import identity_order
 from feature_store.oversight import StoreCondition
+from feature_store.sealing import SEALED, content_of, derived, key_id, key_id_of, sealed_text
 from feature_store.state import Identity
 from feature_store.store import OnlineStore
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
-SEALED: Final = "sealed:1:"
-"""Begins every sealed value."""
+SEALED_UNNAMED: Final = "sealed:1:"
+"""Begins values that earlier engines sealed, which do not name their key."""
 _SHA256: Final = re.compile("[0-9a-f]{64}")
 _SIV_KEY_BYTES: Final = 64
 _LONGEST_PHONE: Final = 64
@@ -92,31 +94,77 @@ def _phone(text: str, region: str | None) -> str | None:
 
 
 class IdentityCipher:
-    """Seals and opens values by a key of any length; a short or guessable one protects nothing."""
+    """Seals values by the current key, and opens what it or a former one sealed.
 
-    def __init__(self, key: bytes) -> None:
-        from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+    Keys are of any length; a short or guessable one protects nothing.
+    """
 
-        derived = hashlib.blake2b(key, digest_size=_SIV_KEY_BYTES, person=b"arbiter-identity").digest()
-        self._cipher: AESSIV = AESSIV(derived)
+    def __init__(self, key: bytes, *former: bytes) -> None:
+        keys = (key, *former)
+        self.current = key_id(key)
+        self._ciphers = {key_id(each): _siv(derived(each, "identity", _SIV_KEY_BYTES)) for each in keys}
+        self._unnamed = [_siv(_unnamed_key(each)) for each in keys]
 
     def sealed(self, identity: Identity) -> Identity:
         """The identity with a value that only the key reads; the same each time."""
-        content = self._cipher.encrypt(identity.value.encode(errors="surrogatepass"), [_about(identity)])
-        return replace(identity, value=SEALED + urlsafe_b64encode(content).decode())
+        return self._sealed_under(self.current, identity)
+
+    def written(self, identity: Identity) -> list[Identity]:
+        """The identity sealed in every way it may be kept: by each key, and as earlier engines wrote it."""
+        named = [self._sealed_under(name, identity) for name in self._ciphers]
+        texts = [SEALED_UNNAMED + urlsafe_b64encode(_seal(c, identity)).decode() for c in self._unnamed]
+        return [*named, *(replace(identity, value=text) for text in texts)]
 
     def opened(self, identity: Identity) -> Identity:
-        """The identity as it was given. Raises StoreCorrupt where another key sealed it, or none did."""
-        from cryptography.exceptions import InvalidTag
-
-        try:
-            content = urlsafe_b64decode(identity.value.removeprefix(SEALED))
-            value = self._cipher.decrypt(content, [_about(identity)]).decode(errors="surrogatepass")
-        except (ValueError, InvalidTag) as error:
+        """The identity as it was given. Raises KeyMissing, or StoreCorrupt where no key opens it."""
+        content, name = content_of(identity.value), key_id_of(identity.value)
+        if name is None:
+            candidates = self._unnamed
+        elif name in self._ciphers:
+            candidates = [self._ciphers[name]]
+        else:
+            raise KeyMissing(identity.type, name)
+        values = [value for cipher in candidates if (value := _open(cipher, content, identity)) is not None]
+        if not values:
+            known = ", ".join(self._ciphers)
             raise StoreCorrupt(
-                f"a sealed {identity.type} does not open with this key; give the key it was sealed with"
-            ) from error
-        return replace(identity, value=value)
+                f"sealed {identity.type}: does not open by any key that is configured ({known}); "
+                "ARBITER_FORMER_IDENTITY_KEY_FILES names former ones"
+            )
+        return replace(identity, value=values[0])
+
+    def _sealed_under(self, name: str, identity: Identity) -> Identity:
+        return replace(identity, value=sealed_text(name, _seal(self._ciphers[name], identity)))
+
+
+def _siv(key: bytes) -> AESSIV:
+    from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+
+    return AESSIV(key)
+
+
+def _unnamed_key(key: bytes) -> bytes:
+    """How the key of values was made that do not name theirs."""
+    return hashlib.blake2b(key, digest_size=_SIV_KEY_BYTES, person=b"arbiter-identity").digest()
+
+
+def _seal(cipher: AESSIV, identity: Identity) -> bytes:
+    return cipher.encrypt(identity.value.encode(errors="surrogatepass"), [_about(identity)])
+
+
+def _open(cipher: AESSIV, content: bytes, identity: Identity) -> str | None:
+    """The value; None where this key does not open it."""
+    from cryptography.exceptions import InvalidTag
+
+    try:
+        return cipher.decrypt(content, [_about(identity)]).decode(errors="surrogatepass")
+    except (ValueError, InvalidTag):
+        return None
+
+
+def is_sealed(identity: Identity) -> bool:
+    """Whether only a key reads the value."""
+    return identity.value.startswith((SEALED, SEALED_UNNAMED))
 
 
 def _about(identity: Identity) -> bytes:
@@ -163,7 +211,7 @@ class IdentityStore:
         words = (
             "NOT ENCRYPTED: whoever reads the store reads phone numbers; set ARBITER_IDENTITY_KEY_FILE"
             if self._cipher is None
-            else "encrypted (AES-SIV) by the identity key"
+            else f"encrypted (AES-SIV) by identity key {self._cipher.current}"
         )
         return replace(condition, facts={**condition.facts, "identities": words})
 
@@ -189,18 +237,26 @@ class IdentityStore:
 
     def _written(self, identity: Identity) -> list[Identity]:
         """Every way in which the identity may be kept."""
-        return list(dict.fromkeys((self._kept(identity), self._forms.normal(identity), identity)))
+        normal = self._forms.normal(identity)
+        sealed = [] if self._cipher is None else self._cipher.written(normal)
+        return list(dict.fromkeys((*sealed, normal, identity)))
 
     def _opened(self, identity: Identity) -> Identity:
         return opened_identity(identity, self._cipher)
 
 
+def shown_identity(identity: Identity, cipher: IdentityCipher | None) -> Identity:
+    """An identity for a person: as it was given, or in brackets why it cannot be read."""
+    try:
+        return opened_identity(identity, cipher)
+    except StoreCorrupt as error:
+        return replace(identity, value=f"[{error}]")
+
+
 def opened_identity(identity: Identity, cipher: IdentityCipher | None) -> Identity:
-    """An identity as it was given, sealed or not. Raises StoreCorrupt where the key it needs is another."""
-    if not identity.value.startswith(SEALED):
+    """An identity as it was given, sealed or not. Raises KeyMissing, or StoreCorrupt where none opens it."""
+    if not is_sealed(identity):
         return identity
     if cipher is None:
-        raise StoreCorrupt(
-            f"a sealed {identity.type} cannot be read without its key; set ARBITER_IDENTITY_KEY_FILE"
-        )
+        raise KeyMissing(identity.type, key_id_of(identity.value) or "(unnamed)")
     return cipher.opened(identity)

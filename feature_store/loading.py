@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import math
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -49,9 +50,10 @@ def load_customers(
 ) -> tuple[tuple[str, FeatureVector], ...]:
     """The customers of a CSV file, plain or `.gz`, ready for `OnlineStore.put_customers`.
 
-    The header is `customer_id` and every feature of the schema, in any order. An empty cell is absent;
-    booleans are true, false, 1 or 0. `as_of_ms` is the event time of every view of the file. Raises
-    LoadError with file, line, column, value and cause, up to 20 at once.
+    The header is `customer_id` and every stored feature of the schema, in any order; those computed from
+    events may be left out, and are absent until they are. An empty cell is absent; booleans are true, false,
+    1 or 0. `as_of_ms` is the event time of every view of the file. Raises LoadError with file, line, column,
+    value and cause, up to 20 at once.
     """
     problems = _Problems(path)
     with _opened(path) as file:
@@ -85,14 +87,18 @@ def _opened(path: Path) -> Iterator[TextIO]:
 
 
 def _check_header(header: Sequence[str], schema: FeatureSchema, problems: _Problems) -> None:
-    wanted = (CUSTOMER_ID, *schema.index)
+    requested = {feature.name for _, feature in schema.requested}
+    computed = {feature.name for feature in schema.feature if feature.aggregate is not None}
+    wanted = (CUSTOMER_ID, *(name for name in schema.index if name not in requested))
     for column in dict.fromkeys(header):
-        if column not in wanted:
+        if column in requested:
+            problems.add(1, column, column, "comes with each request and is never stored; remove it")
+        elif column not in wanted:
             problems.add(1, column, column, f"not a feature of schema {schema.name}; remove or rename it")
         elif header.count(column) > 1:
             problems.add(1, column, column, "stands in the header twice")
     for column in wanted:
-        if column not in header:
+        if column not in header and column not in computed:
             problems.add(
                 1, column, "", "missing from the header; add the column, with empty cells if unknown"
             )
@@ -106,8 +112,8 @@ def _read_rows(
     problems: _Problems,
 ) -> dict[str, FeatureVector]:
     key = header.index(CUSTOMER_ID)
-    places = [(header.index(f.name), f) for f in schema.feature]
-    times = (as_of_ms,) * len(schema.view)
+    places = [(header.index(f.name) if f.name in header else None, f) for f in schema.feature]
+    times = _view_times(schema, header, as_of_ms)
     loaded: dict[str, FeatureVector] = {}
     for row in reader:
         line: int = reader.line_num  # type: ignore[attr-defined]  # the type of csv.reader has no public name
@@ -118,9 +124,18 @@ def _read_rows(
             continue
         if not row[key] or row[key] in loaded:
             problems.add(line, CUSTOMER_ID, row[key], "stands in an earlier line" if row[key] else "empty")
-        stored = [_stored(row[place], feature, line, problems) for place, feature in places]
+        stored = [
+            math.nan if place is None else _stored(row[place], feature, line, problems)
+            for place, feature in places
+        ]
         loaded[row[key]] = FeatureVector(schema.digest, times, np.array(stored, dtype=np.float32))
     return loaded
+
+
+def _view_times(schema: FeatureSchema, header: Sequence[str], as_of_ms: int) -> tuple[int, ...]:
+    """How old each view is: 0 where the file holds nothing of it, stale until events compute it."""
+    views = [[f.name for f in schema.feature if f.view == view.name] for view in schema.view]
+    return tuple(0 if names and not set(names) & set(header) else as_of_ms for names in views)
 
 
 def _stored(cell: str, feature: Feature, line: int, problems: _Problems) -> float:
@@ -129,7 +144,7 @@ def _stored(cell: str, feature: Feature, line: int, problems: _Problems) -> floa
         return feature.encode(parsed_cell(cell, feature))
     except ValueError as error:
         problems.add(line, feature.name, cell, str(error).removeprefix(f"{feature.name}: "))
-        return float("nan")
+        return math.nan
 
 
 def parsed_cell(cell: str, feature: Feature) -> FeatureValue | None:

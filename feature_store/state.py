@@ -119,6 +119,8 @@ class CustomerState:
     consents_readable: bool = True  # else nothing is known of them, and only what needs none may go on
     contacts_token: bytes = b""
     """The contact history as stored; `reserve` compares it. Opaque, and no part of a decision's record."""
+    merged_features: tuple[FeatureVector, ...] = ()
+    """Features of customers merged into this one, for views of which it has nothing itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +140,30 @@ class Reservation:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class MergedPart:
+    """What a customer was when it was merged into another: all it has back when they are parted again.
+
+    It lies with the customer who answers for both. `into` is whom it was merged into, who may have been
+    merged further. Its contacts are still settled and added to; the rest stays as it was.
+    """
+
+    customer_id: str
+    into: str
+    at_ms: int
+    features: FeatureVector | None = None
+    contacts: ContactHistory = ContactHistory()
+    signals: tuple[Signal, ...] = ()
+    stream: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class CustomerRecord:
     """Everything kept under a customer's id, whether the customer exists yet or not; read for an update.
 
     `stream` is what event ingestion remembers of the customer, opaque to stores; b"" where nothing.
+    `parts` are the customers merged into this one: their contacts are among `contacts`, all else is apart;
+    `own_contacts` are those without them.
+    Of a customer who is `merged_into` another nothing else is told but the features loaded for it.
     """
 
     features: FeatureVector | None = None
@@ -149,6 +171,9 @@ class CustomerRecord:
     contacts: ContactHistory = ContactHistory()
     signals: tuple[Signal, ...] = ()
     stream: bytes = b""
+    parts: tuple[MergedPart, ...] = ()
+    own_contacts: ContactHistory = ContactHistory()
+    merged_into: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,6 +183,10 @@ class CustomerChange:
     `due_at_ms` is when the customer is to be looked at again (`OnlineStore.due`); 0 takes the mark away.
     `consents` is for rebuilding the projection from the ledger only; what customers say goes through
     `put_consents`.
+
+    `contacts` are those of all parts too; ones that are new came in under the merged id `under`, "" for the
+    customer's own. Where `parts` are replaced, `contacts` are the customer's own alone. `merged_into` leaves
+    nothing under the id but whom to ask instead, and the features loaded for it; "" takes that away.
     """
 
     features: FeatureVector | None = None
@@ -166,6 +195,9 @@ class CustomerChange:
     signals: tuple[Signal, ...] | None = None
     stream: bytes | None = None
     due_at_ms: int | None = None
+    parts: tuple[MergedPart, ...] | None = None
+    merged_into: str | None = None
+    under: str = ""
 
 
 @dataclass(frozen=True, slots=True)

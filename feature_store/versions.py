@@ -6,21 +6,23 @@ that a declared default does not stand for it. A view is as old as the oldest vi
 
 Writers of different versions of a schema meet in one store. The stored vector keeps the newer version: a
 writer of an older one replaces what it knows and leaves the rest, and a view that still holds older values
-keeps their time. Where a value with a default was lost, the view gets time 0, stale until written again.
+keeps their time. Where a value was lost, or a default would stand for one that nobody told, the view gets
+time 0: stale until written again, as other readers' defaults must not stand for what was said.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from feature_store.errors import SchemaError
+from feature_store.merging import filled
 from feature_store.schema import Feature, FeatureSchema, parse_schema
-from feature_store.state import FeatureVector
+from feature_store.state import CustomerState, FeatureVector
 
 Values = npt.NDArray[np.float32]
 Times = npt.NDArray[np.int64]
@@ -61,6 +63,12 @@ class Conversion:
     def crossing(self) -> Mask:
         """Which features of the new schema the old one tells, of shape (features,)."""
         return ~self._foreign
+
+    def carried(self, unread: Collection[int]) -> Mask:
+        """Which features of the new schema are of these places of the old one."""
+        marked = np.zeros(len(self.new.feature), dtype=np.bool_)
+        marked[self._places] = np.isin(self._sources, list(unread))
+        return marked
 
     def views_of(self, views: Collection[int]) -> Mask:
         """Which features of the new schema take their value from these views of the old one."""
@@ -194,8 +202,18 @@ class SchemaVersions:
         old = self.of(vector.schema_version, now_ms=now_ms)
         if old is None or not _fits(vector, old):
             return vector
-        converted, unread = conversion(old, schema).applied(_one(vector))
-        return _vector(schema, converted, np.flatnonzero(unread[0]))
+        plan = conversion(old, schema)
+        converted, unread = plan.applied(_one(vector))
+        return _vector(schema, converted, np.flatnonzero(unread[0] | plan.carried(vector.unread)))
+
+    def state(self, state: CustomerState, schema: FeatureSchema, *, now_ms: int) -> CustomerState:
+        """A customer's state with the features in a reader's schema, as `read`; with those of merged ones."""
+        features = state.features
+        if features is None or (features.schema_version == schema.digest and not state.merged_features):
+            return state
+        others = [self.read(other, schema, now_ms=now_ms) for other in state.merged_features]
+        own = self.read(features, schema, now_ms=now_ms)
+        return replace(state, features=filled(own, others, schema), merged_features=())
 
     def adopted(self, vector: FeatureVector, schema: FeatureSchema) -> FeatureVector:
         """The vector as a writer of a schema goes on with it: in its own, unless it is of a later version.
@@ -244,8 +262,10 @@ def written(
     if old.digest == new.digest:
         return _over(stored, offered, new, views), new
     if new.version >= old.version:
-        crossed, unread = conversion(old, new).applied(stored)
-        return _over(_disowned(crossed, unread, new), offered, new, views), new
+        plan = conversion(old, new)
+        crossed, unread = plan.applied(stored)
+        lost = unread & (plan.crossing | ~np.isnan(new.defaults))
+        return _over(_disowned(crossed, lost, new), offered, new, views), new
     return _under(stored, old, offered, new, views), old
 
 
@@ -301,8 +321,8 @@ def _under(
 
 
 def _disowned(rows: Rows, lost: Mask, schema: FeatureSchema) -> Rows:
-    """The rows with time 0 for views where a default would stand for a value that was lost."""
-    views = _any_in_view(lost & ~np.isnan(schema.defaults), schema)
+    """The rows with time 0 for views of values that were lost."""
+    views = _any_in_view(lost, schema)
     return Rows(rows.values, np.where(views, 0, rows.times_ms))
 
 

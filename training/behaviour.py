@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from training.telco import Telco
+from training.telco import MADE_UP, Telco
 
 SEED: Final = 20_260_101
 ABSENT_SHARE: Final = 0.03
@@ -32,6 +32,7 @@ def synthesise(telco: Telco, *, seed: int = SEED) -> tuple[Mapping[str, Behaviou
         "cancel_page_visits_7d": rng.poisson(np.where(telco.churned, 0.55, 0.03)),
         "data_usage_gb_30d": np.round(_data_usage(telco) * rng.lognormal(0.0, 0.5, len(telco.ids)), 1),
     }
+    assert tuple(columns) == MADE_UP
     absent = {name: rng.random(len(telco.ids)) < ABSENT_SHARE for name in columns}
     lists = {
         name: [None if gone else value for value, gone in zip(column.tolist(), absent[name], strict=True)]

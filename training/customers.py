@@ -15,8 +15,8 @@ from training.telco import Telco
 def write_customers(telco: Telco, path: Path) -> bool:
     """Writes `customers.csv.gz`; false where the file already holds the same customers.
 
-    Columns: customer_id, then the schema's features in order. Booleans are true and false, categories
-    their names, absent values empty. The same customers give the same bytes.
+    Columns: customer_id, then the schema's features in order, but those that only events tell. Booleans
+    are true and false, categories their names, absent values empty. The same customers give the same bytes.
     """
     text = customers_csv(telco).encode()
     if path.exists() and gzip.decompress(path.read_bytes()) == text:
@@ -28,12 +28,12 @@ def write_customers(telco: Telco, path: Path) -> bool:
 
 def customers_csv(telco: Telco) -> str:
     """The customer file's text; real columns from the source, behavioural ones synthetic."""
-    names = [feature.name for feature in telco.schema.feature]
+    rows = [{**real, **synthetic} for real, synthetic in zip(telco.values, synthesise(telco), strict=True)]
+    names = [name for name in telco.schema.index if rows and name in rows[0]]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["customer_id", *names])
-    for customer, real, synthetic in zip(telco.ids, telco.values, synthesise(telco), strict=True):
-        known = {**real, **synthetic}
+    for customer, known in zip(telco.ids, rows, strict=True):
         telco.schema.pack(known)  # refuses here what a loader would refuse later
         writer.writerow([customer, *(_cell(known[name]) for name in names)])
     return text.getvalue()

@@ -142,7 +142,9 @@ class ConsentServicer(consent_service_pb2_grpc.ConsentServiceServicer):
         """Appends to the ledger and updates the online copy."""
         recorded = self._consents.record(reading.consent_entry(request))
         return consent_service_pb2.RecordConsentResponse(
-            consent=writing.consent_record(recorded), ledger_position=recorded.record.position
+            consent=writing.consent_record(recorded),
+            ledger_position=recorded.record.position,
+            customer_id=recorded.customer_id,
         )
 
     def GetConsents(  # noqa: N802  # named by the contract
@@ -158,4 +160,5 @@ class ConsentServicer(consent_service_pb2_grpc.ConsentServiceServicer):
                 consent_service_pb2.EffectiveConsent(channel=channel, consent=writing.consent_used(used))
                 for channel, used in held.effective
             ],
+            customer_id=held.customer_id,
         )

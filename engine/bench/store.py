@@ -138,8 +138,8 @@ def _agree(
     name: str, raw: Sequence[bytes | None], redis: CustomerState | None, lmdb: CustomerState | None
 ) -> None:
     """Raises Disagreement unless all three say the same of a customer."""
-    features, consents, contacts, signals = raw
-    alone = features and layout.decode_state(name, features, consents, contacts, signals)
+    features, consents, contacts, signals, parts = raw
+    alone = features and layout.decode_state(name, features, consents, contacts, signals, parts)
     if not alone or not _facts(alone) == _facts(redis) == _facts(lmdb):
         raise Disagreement(f"customer {name}: the stores do not hold the same")
 

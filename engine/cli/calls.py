@@ -20,6 +20,7 @@ from engine.cli.console import (
     require_data,
     setup_errors,
 )
+from engine.settings import EMBEDDED
 
 if TYPE_CHECKING:  # imported when called, so that --help is quick
     from engine.api.client import Arbiter, CallFailed
@@ -55,7 +56,7 @@ def _in_process(data_dir: Path | None, rules: Path | None) -> Iterator[Arbiter]:
     from engine.bootstrap import open_application  # here, as a call to a server needs none of it
 
     settings = effective_settings(data_dir=data_dir, rules=rules, log_level="warning")
-    require_data(settings)
+    require_data(settings, "store" if settings.store == EMBEDDED else "decisions")
     with setup_errors(), open_application(settings) as application:
         yield LocalArbiter(
             DecisionServicer(application.decisions, application.explanations),

@@ -48,33 +48,49 @@ def show(
         present(render.consents(response))
 
 
+Purpose = Annotated[str, typer.Option(help="Purpose, such as marketing or profiling.")]
+State = Annotated[Said, typer.Option(help="What the customer said.")]
+Channel = Annotated[str, typer.Option(help="Channel, or any for all of them.")]
+Recorded = Annotated[
+    str | None, typer.Option(help="Date or instant when the customer said it; now by default.")
+]
+Expires = Annotated[
+    str | None, typer.Option(help="Date or instant from which it no longer holds; never by default.")
+]
+Source = Annotated[str, typer.Option(help="Where the customer said it.")]
+Actor = Annotated[str, typer.Option(help="Who records it: customer, agent:ID or a system.")]
+NoticeVersion = Annotated[str, typer.Option(help="Version of the notice the customer saw.")]
+Evidence = Annotated[str, typer.Option(help="Pointer to evidence, such as the id of a recording.")]
+Notice = Annotated[str, typer.Option(help="Where the notice can be read, such as its address.")]
+NoticeLanguage = Annotated[str, typer.Option(help="Language the notice was shown in.")]
+LegalBasis = Annotated[str, typer.Option(help="Legal basis the customer was told.")]
+Jurisdiction = Annotated[str, typer.Option(help="Law it was given under, such as CH or EU.")]
+Recipients = Annotated[list[str] | None, typer.Option(help="Third party the data goes to; may be repeated.")]
+DataCategories = Annotated[
+    list[str] | None, typer.Option(help="Category of data it is about; may be repeated.")
+]
+Method = Annotated[str, typer.Option(help="How it was collected, such as checkbox or spoken.")]
+
+
 @app.command()
 def record(
     customer: Customer,
-    purpose: Annotated[str, typer.Option(help="Purpose, such as marketing or profiling.")],
-    state: Annotated[Said, typer.Option(help="What the customer said.")],
-    channel: Annotated[str, typer.Option(help="Channel, or any for all of them.")] = "any",
-    recorded: Annotated[
-        str | None, typer.Option(help="Date or instant when the customer said it; now by default.")
-    ] = None,
-    expires: Annotated[
-        str | None, typer.Option(help="Date or instant from which it no longer holds; never by default.")
-    ] = None,
-    source: Annotated[str, typer.Option(help="Where the customer said it.")] = "cli",
-    actor: Annotated[str, typer.Option(help="Who records it: customer, agent:ID or a system.")] = "",
-    notice_version: Annotated[str, typer.Option(help="Version of the notice the customer saw.")] = "",
-    evidence: Annotated[str, typer.Option(help="Pointer to evidence, such as the id of a recording.")] = "",
-    notice: Annotated[str, typer.Option(help="Where the notice can be read, such as its address.")] = "",
-    notice_language: Annotated[str, typer.Option(help="Language the notice was shown in.")] = "",
-    legal_basis: Annotated[str, typer.Option(help="Legal basis the customer was told.")] = "",
-    jurisdiction: Annotated[str, typer.Option(help="Law it was given under, such as CH or EU.")] = "",
-    recipient: Annotated[
-        list[str] | None, typer.Option(help="Third party the data goes to; may be repeated.")
-    ] = None,
-    data_category: Annotated[
-        list[str] | None, typer.Option(help="Category of data it is about; may be repeated.")
-    ] = None,
-    method: Annotated[str, typer.Option(help="How it was collected, such as checkbox or spoken.")] = "",
+    purpose: Purpose,
+    state: State,
+    channel: Channel = "any",
+    recorded: Recorded = None,
+    expires: Expires = None,
+    source: Source = "cli",
+    actor: Actor = "",
+    notice_version: NoticeVersion = "",
+    evidence: Evidence = "",
+    notice: Notice = "",
+    notice_language: NoticeLanguage = "",
+    legal_basis: LegalBasis = "",
+    jurisdiction: Jurisdiction = "",
+    recipient: Recipients = None,
+    data_category: DataCategories = None,
+    method: Method = "",
     target: Target = None,
     local: Local = False,
     data_dir: LocalDataDir = None,
@@ -98,18 +114,27 @@ def record(
         data_categories=data_category or [],
         collection_method=method,
     )
-    if recorded is not None:
-        wish.record_time.FromDatetime(values.instant_option(recorded))
-    if expires is not None:
-        wish.expire_time.FromDatetime(values.instant_option(expires))
+    _set_times(wish, recorded, expires)
     request = consent_service_pb2.RecordConsentRequest(customer_id=customer, consent=wish)
     with arbiter(target, local=local, data_dir=data_dir, rules=rules) as callee:
         response = callee.record_consent(request)
     if as_json:
         print_json(response)
     else:
-        where = "all channels" if channel == "any" else channel
-        out.print(
-            f"on disk: {customer}, {purpose} {state} on {where}; ledger position {response.ledger_position}",
-            markup=False,
-        )
+        _tell(request, state, response.ledger_position)
+
+
+def _set_times(wish: consent_service_pb2.ConsentRecord, recorded: str | None, expires: str | None) -> None:
+    if recorded is not None:
+        wish.record_time.FromDatetime(values.instant_option(recorded))
+    if expires is not None:
+        wish.expire_time.FromDatetime(values.instant_option(expires))
+
+
+def _tell(request: consent_service_pb2.RecordConsentRequest, state: Said, position: int) -> None:
+    wish = request.consent
+    where = "all channels" if wish.channel == "any" else wish.channel
+    out.print(
+        f"on disk: {request.customer_id}, {wish.purpose} {state} on {where}; ledger position {position}",
+        markup=False,
+    )

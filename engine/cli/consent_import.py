@@ -22,7 +22,7 @@ from engine.cli.console import (
 from engine.cli.options import AsJson, DataDir, Rules, Store
 from engine.decisionlog.errors import LogError
 from engine.decisionlog.ledger import consent_ledger
-from engine.logfiles import CONSENTS, checkpoints_of, log_directory
+from engine.logfiles import CONSENTS, ERASED, checkpoints_of, log_directory
 from engine.service.consent_files import FileFormat, FileInvalid, read_mapping, read_rows
 from feature_store.errors import StoreError
 
@@ -59,9 +59,10 @@ def import_file(
     """
     settings = effective_settings(data_dir=data_dir, store=store, rules=rules, log_level="error")
     require_data(settings, CONSENTS)
-    from engine.bootstrap import load_snapshot, wall_clock_ms  # here, as --help needs none of it
+    from engine.bootstrap import late_writes, load_snapshot, wall_clock_ms  # here, as --help needs none of it
+    from engine.service.erased import ErasedCustomers
     from engine.service.importing import ConsentImport, Import
-    from engine.stores import open_store
+    from engine.stores import consent_cipher, open_store
 
     found = Import()
     try:
@@ -81,6 +82,8 @@ def import_file(
                 ledger=ledger,
                 now_ms=wall_clock_ms(),
                 allow_unknown=allow_unknown,
+                cipher=consent_cipher(settings),
+                late=late_writes(settings, opened, ErasedCustomers(log_directory(settings, ERASED))),
             )
             importing.check(read_rows(file, form, read_as, found.passed_over), found)
             if not (found.problems or dry_run):

@@ -28,7 +28,7 @@ from engine.decisionlog.ledger import consent_ledger, outcome_log
 from engine.decisionlog.log import DecisionLog
 from engine.decisionlog.verifying import verify as verify_records
 from engine.domain import ConsentUsed
-from engine.logfiles import CONSENTS, DECISIONS, OUTCOMES, checkpoints_of, log_directory
+from engine.logfiles import CONSENTS, DECISIONS, IDENTITIES, OUTCOMES, checkpoints_of, log_directory
 from engine.service.projecting import Difference, Projection, Rebuilt
 from engine.service.uses import RecordedUse, uses_of
 from engine.settings import Settings
@@ -93,12 +93,16 @@ def _require_whole(settings: Settings) -> None:
 
 
 def _rebuilt(settings: Settings, *, write: bool) -> Rebuilt:
+    from engine.service.identities import identity_log
+    from engine.service.merges import merges_in
     from engine.service.projecting import rebuild as project_anew  # here, as --help needs none of it
     from engine.stores import open_store
 
     try:
         with setup_errors(), closing(open_store(settings, patient=True)) as store:
-            return project_anew(store, consent_ledger(log_directory(settings, CONSENTS)), write=write)
+            ledger = consent_ledger(log_directory(settings, CONSENTS))
+            identities = identity_log(log_directory(settings, IDENTITIES))
+            return project_anew(store, ledger, write=write, merges=lambda: merges_in(identities.replay()))
     except LogError as error:
         fail(str(error), EXIT_ERRORS)
     except StoreError as error:
@@ -139,7 +143,10 @@ def _tell(found: Rebuilt, wrong: list[Difference], *, checked_only: bool) -> Non
 
 
 def uses(customer: Customer, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Show every contact of a customer with the consent records it rested on."""
+    """Show every contact of a customer with the consent records it rested on.
+
+    Reads the logs of this data directory only: where several machines serve, run it on each of them.
+    """
     settings = effective_settings(data_dir=data_dir, log_level="error")
     outcomes = outcome_log(require_data(settings, OUTCOMES))
     decisions = DecisionLog(log_directory(settings, DECISIONS))
@@ -153,7 +160,7 @@ def uses(customer: Customer, data_dir: DataDir = None, as_json: AsJson = False) 
     for use in found:
         _tell_use(use)
     if not found:
-        out.print(f"no contact of {customer} is on record", markup=False)
+        out.print(f"no contact of {customer} is on record in {settings.data_dir}", markup=False)
 
 
 def _use_document(found: RecordedUse) -> dict[str, object]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.cli import customer_identities
+from engine.cli import customer_identities, customer_merges, customer_seal
 from engine.cli.console import (
     EXIT_ERRORS,
     EXIT_FAILED,
@@ -40,6 +41,8 @@ app = typer.Typer(
     add_completion=False,
 )
 customer_identities.register(app)
+customer_merges.register(app)
+customer_seal.register(app)
 
 
 @app.command()
@@ -55,13 +58,17 @@ def export(
 ) -> None:
     """Write all that is held of a customer as one JSON document, with what it is and how long it is kept.
 
-    Ends with 3 where nothing is held.
+    Of who is merged into another, the document is of that one, with all histories. Ends with 3 where nothing
+    is held.
     """
     from engine.bootstrap import wall_clock_ms
     from engine.service import privacy
+    from engine.service.persons import person
     from feature_store.schema import load_schema
 
     with _holdings(store, data_dir, stream, name) as (holdings, settings):
+        while into := person(holdings, customer).into:
+            customer = into
         found = privacy.held(holdings, customer)
         schema = load_schema(settings.feature_schema)
         document = privacy.export(holdings, customer, schema=schema, now_ms=wall_clock_ms())
@@ -88,24 +95,34 @@ def erase(
 ) -> None:
     """Erase a customer everywhere; consents, outcomes and decisions still verify, and events stay out.
 
-    Servers may go on meanwhile. To do it again is harmless, and finds what was under way the first time.
+    Whoever was merged into the customer is erased, too. Servers may go on meanwhile. To do it again is
+    harmless, and finds what was under way the first time.
     """
     from engine.bootstrap import wall_clock_ms
-    from engine.service import privacy
+    from engine.service.persons import forget_person, held_of_person, person
 
     _require_nameless(customer, reason, actor)
     with _holdings(store, data_dir, stream, name) as (holdings, _):
-        found = privacy.held(holdings, customer)
-        if found.nothing and found.erased_before is None:
+        whole = person(holdings, customer)
+        if whole.into:
+            fail(
+                f"{customer}: is merged into {whole.into}; erase that one, and both go, or unmerge first",
+                EXIT_ERRORS,
+            )
+        for merged in whole.merged:
+            _require_nameless(merged, reason, actor)
+        found = held_of_person(holdings, whole)
+        if found[customer].nothing and found[customer].erased_before is None and not whole.merged:
             fail(f"nothing is held of {customer}; no erasure was noted", EXIT_ERRORS)
         if not dry_run:
-            if not (yes or found.nothing):
+            if not (yes or all(each.nothing for each in found.values())):
                 _ask(customer, found)
-            found = privacy.forget(holdings, customer, actor=actor, reason=reason, now_ms=wall_clock_ms())
+            found = forget_person(holdings, whole, actor=actor, reason=reason, now_ms=wall_clock_ms())
     if as_json:
-        print_document(_held_document(found, erased=not dry_run))
-    else:
-        _tell(customer, found, erased=not dry_run)
+        print_document(_held_document(customer, found, erased=not dry_run))
+        return
+    for each in found:
+        _tell(each, found[each], erased=not dry_run, into="" if each == customer else customer)
 
 
 @app.command()
@@ -139,6 +156,7 @@ def _holdings(
 ) -> Iterator[tuple[Holdings, Settings]]:
     """Every place of the settings that holds something. Ends the command where one cannot be used."""
     from engine.decisionlog.errors import LogCorrupt, LogError
+    from engine.events.deadletters import DiskDeadLetters
     from engine.logfiles import (
         CONSENTS,
         DEAD_LETTERS,
@@ -152,14 +170,16 @@ def _holdings(
     )
     from engine.service.erased import ErasedCustomers
     from engine.service.privacy import Holdings
+    from engine.stores import consent_cipher, identity_cipher, letter_cipher
     from feature_store.errors import FeatureStoreError, StoreCorrupt, StoreUnavailable
+    from feature_store.identities import opened_identity
 
     settings = effective_settings(store=store, data_dir=data_dir, log_level="error")
     require_data(settings, "store" if settings.store == EMBEDDED else DECISIONS)
     try:
         with setup_errors(), ExitStack() as stack:
             opened = _opened_store(settings, stack)
-            letters = _disk_letters(log_directory(settings, DEAD_LETTERS), stack)
+            letters = DiskDeadLetters(log_directory(settings, DEAD_LETTERS), letter_cipher(settings))
             yield (
                 Holdings(
                     store=opened,
@@ -168,10 +188,11 @@ def _holdings(
                         for log in (DECISIONS, CONSENTS, OUTCOMES, SHADOW, IDENTITIES)
                     },
                     checkpoints_of=lambda log: checkpoints_of(settings, log),
-                    letters_directory=log_directory(settings, DEAD_LETTERS),
-                    letters=letters,
-                    streams=_stream_letters(stream, name, stack),
+                    letters=stack.enter_context(letters),
+                    streams=_stream_letters(settings, stream, name, stack),
                     erased=ErasedCustomers(log_directory(settings, ERASED)),
+                    texts=consent_cipher(settings),
+                    identity=partial(opened_identity, cipher=identity_cipher(settings)),
                 ),
                 settings,
             )
@@ -191,19 +212,17 @@ def _opened_store(settings: Settings, stack: ExitStack) -> OnlineStore:
     return opened
 
 
-def _disk_letters(directory: Path, stack: ExitStack) -> DeadLetterBox:
-    from engine.events.deadletters import DiskDeadLetters
-
-    return stack.enter_context(DiskDeadLetters(directory))
-
-
-def _stream_letters(stream: str | None, name: str, stack: ExitStack) -> list[DeadLetterBox]:
+def _stream_letters(
+    settings: Settings, stream: str | None, name: str, stack: ExitStack
+) -> list[DeadLetterBox]:
     if stream is None:
         return []
     from engine.cli.deadletters import open_named
     from engine.events.deadletters import StreamDeadLetters
+    from engine.stores import letter_cipher
 
-    return [StreamDeadLetters(stack.enter_context(open_named(stream, name)))]
+    opened = stack.enter_context(open_named(stream, name))
+    return [StreamDeadLetters(opened, letter_cipher(settings))]
 
 
 def _write(path: Path, document: object) -> None:
@@ -224,8 +243,11 @@ def _require_nameless(customer: str, reason: str, actor: str) -> None:
             raise typer.BadParameter(f"{option} names the customer, and is kept for good; say it otherwise")
 
 
-def _ask(customer: str, found: Held) -> None:
-    err.print(_counted(found), markup=False)
+def _ask(customer: str, found: Mapping[str, Held]) -> None:
+    for name, each in found.items():
+        err.print(
+            f"{name}, merged into it: " if name != customer else "", _counted(each), markup=False, sep=""
+        )
     if not typer.confirm(f"Erase all of it of {customer}? It cannot be brought back", err=True):
         fail("nothing was changed", EXIT_ERRORS)
 
@@ -238,8 +260,10 @@ def _counted(found: Held) -> str:
     return ", ".join(parts) or "nothing"
 
 
-def _tell(customer: str, found: Held, *, erased: bool) -> None:
-    done = "erased" if erased else "would be erased"
+def _tell(customer: str, found: Held, *, erased: bool, into: str) -> None:
+    done = ("erased" if erased else "would be erased") + (
+        f" with {into}, as it is merged into it" if into else ""
+    )
     out.print(f"{customer}: {done}: {_counted(found)}", markup=False, soft_wrap=True)
     if found.erased_before is not None:
         from engine.cli.proof import instant
@@ -248,7 +272,12 @@ def _tell(customer: str, found: Held, *, erased: bool) -> None:
         out.print(f"  first erased {since}; events are refused since", markup=False)
 
 
-def _held_document(found: Held, *, erased: bool) -> dict[str, object]:
+def _held_document(customer: str, found: Mapping[str, Held], *, erased: bool) -> dict[str, object]:
+    merged = {name: _document_of(each, erased=erased) for name, each in found.items() if name != customer}
+    return _document_of(found[customer], erased=erased) | ({"merged": merged} if merged else {})
+
+
+def _document_of(found: Held, *, erased: bool) -> dict[str, object]:
     return {
         "erased": erased,
         "state": found.state,

@@ -1,11 +1,11 @@
-"""`arbiter customer identities`, `link`, `unlink` and `seal`: by what names a customer is found."""
+"""`arbiter customer identities`, `link` and `unlink`: by what names a customer is found."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -36,7 +36,6 @@ def register(app: typer.Typer) -> None:
     app.command()(identities)
     app.command()(link)
     app.command()(unlink)
-    app.command()(seal)
 
 
 def identities(
@@ -108,20 +107,6 @@ def unlink(
     out.print(f"{customer}: unlinked; {len(carriers)} customers carry it now", markup=False)
 
 
-def seal(store: Store = None, data_dir: DataDir = None) -> None:
-    """Write the identities of all customers in today's form and under the identity key.
-
-    For a store that was filled before there was a key, or a phone region. Servers may go on meanwhile; a
-    command that was interrupted is given again.
-    """
-    from feature_store.identities import IdentityStore
-
-    with _linking(store, data_dir) as linking:
-        sealing = cast(IdentityStore, linking.store)  # as open_store makes them
-        changed = sealing.reseal(linking.store.customers())
-    out.print(f"{changed:,} customers written anew", markup=False)
-
-
 def _changed(
     linking: Linking, customer: str, text: str, change: IdentityChange, actor: str, reason: str
 ) -> tuple[str, ...]:
@@ -154,7 +139,7 @@ def _linking(
     from engine.service.identities import Linking, identity_log
     from engine.stores import identity_cipher, open_store
     from feature_store.errors import StoreCorrupt, StoreError, StoreRefused
-    from feature_store.identities import IdentityForms, opened_identity
+    from feature_store.identities import IdentityForms, shown_identity
 
     settings = effective_settings(store=store, data_dir=data_dir, rules=declared_in, log_level="error")
     if settings.store == EMBEDDED:
@@ -171,7 +156,7 @@ def _linking(
                 forms=IdentityForms(settings.phone_region),
                 types=load_snapshot(settings).rulebook.vocabulary.identity_types if declared else (),
                 sealed=(lambda identity: identity) if cipher is None else cipher.sealed,
-                opened=partial(opened_identity, cipher=cipher),
+                opened=partial(shown_identity, cipher=cipher),
             )
     except (StoreCorrupt, LogCorrupt) as error:
         fail(str(error), EXIT_FAILED)

@@ -22,6 +22,7 @@ from engine.cli.console import (
     present,
     print_document,
     require_data,
+    setup_errors,
 )
 from engine.cli.options import AsJson, DataDir, Local, Stream, StreamName, Target
 
@@ -57,7 +58,7 @@ def list_letters(
         return
     table = Table("id", "reason", "what is wrong", box=None)
     for letter in found:
-        table.add_row(letter.id, letter.reason, letter.words)
+        table.add_row(letter.id, letter.reason, letter.words or letter.unread)
     present(table)
     out.print(f"{len(found)} dead letters" if len(found) != 1 else "1 dead letter")
 
@@ -77,8 +78,10 @@ def show(
         print_document([_plain(letter) for letter in found])
         return
     for letter in found:
-        out.print(f"{letter.id}  {letter.reason}: {letter.words}", markup=False, soft_wrap=True)
-        out.print(f"    {letter.event}", markup=False, soft_wrap=True)
+        said = letter.unread or letter.words
+        out.print(f"{letter.id}  {letter.reason}: {said}", markup=False, soft_wrap=True)
+        if not letter.unread:
+            out.print(f"    {letter.event}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -99,7 +102,7 @@ def replay(
     """
     given = None if file is None else _mended(file)
     with _box(data_dir, stream, name) as box:
-        events = given if given is not None else [(x.id, x.event) for x in _chosen(box, letters)]
+        events = given if given is not None else _readable(_chosen(box, letters))
         raw = [(letter_id, _event(letter_id, text)) for letter_id, text in events]
         if stream is not None:
             done, refused = _to_stream(raw, stream, name), 0
@@ -155,15 +158,18 @@ def _box(data_dir: Path | None, stream: str | None, name: str) -> Iterator[DeadL
     """The letters of a stream, else of a data directory. Ends the command where they cannot be reached."""
     from engine.decisionlog.errors import LogError
     from engine.events.deadletters import DiskDeadLetters, StreamDeadLetters
+    from engine.stores import letter_cipher
     from feature_store.errors import StoreError
 
+    settings = effective_settings(data_dir=data_dir, log_level="warning")
+    with setup_errors():
+        cipher = letter_cipher(settings)
     try:
         if stream is not None:
             with open_named(stream, name) as opened:
-                yield StreamDeadLetters(opened)
+                yield StreamDeadLetters(opened, cipher)
         else:
-            settings = effective_settings(data_dir=data_dir, log_level="warning")
-            with DiskDeadLetters(require_data(settings, "dead-letters")) as letters:
+            with DiskDeadLetters(require_data(settings, "dead-letters"), cipher) as letters:
                 yield letters
     except (StoreError, LogError) as error:
         fail(str(error), EXIT_UNAVAILABLE)
@@ -179,7 +185,17 @@ def _chosen(box: DeadLetterBox, ids: Sequence[str] | None) -> list[DeadLetter]:
     return [letter for letter in found if letter.id in ids]
 
 
+def _readable(letters: Sequence[DeadLetter]) -> list[tuple[str, str]]:
+    """Ids and events of letters. Ends the command where one cannot be read."""
+    for letter in letters:
+        if letter.unread:
+            fail(f"{letter.id}: {letter.unread}", EXIT_ERRORS)
+    return [(letter.id, letter.event) for letter in letters]
+
+
 def _plain(letter: DeadLetter) -> dict[str, Any]:
+    if letter.unread:
+        return {"id": letter.id, "reason": letter.reason, "unread": letter.unread}
     try:
         event: Any = json.loads(letter.event)
     except ValueError:

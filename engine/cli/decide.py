@@ -24,38 +24,44 @@ class Detail(StrEnum):
     FULL = "full"
 
 
+Channel = Annotated[str, typer.Option(help="Channel, such as web, app or call_center.")]
+CustomerOrNone = Annotated[str | None, typer.Option(help="Customer id, such as C0131.")]
+Named = Annotated[str | None, typer.Option(help="Instead of an id: TYPE=VALUE, such as phone=+41790000001.")]
+Placement = Annotated[str, typer.Option(help="Placement on the channel, such as home_hero.")]
+Context = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A fact of the moment as NAME=VALUE; may be given several times. true and false are bool, "
+        "5 is int, 5.0 is double, 2026-01-31 and 2026-01-31T08:00Z are timestamp, the rest is string. "
+        "NAME:TYPE=VALUE says the type: page:string=1."
+    ),
+]
+Limit = Annotated[int | None, typer.Option(help="How many actions; 3 by default.", min=1, max=100)]
+Groups = Annotated[
+    list[str] | None, typer.Option(help="Only actions of this group; may be given several times.")
+]
+Actions = Annotated[list[str] | None, typer.Option(help="Only this action; may be given several times.")]
+Excluded = Annotated[list[str] | None, typer.Option(help="Never this action; may be given several times.")]
+Depth = Annotated[Detail, typer.Option(help="How much of the account to show.")]
+RequestId = Annotated[str, typer.Option(help="Idempotency key: the same one gives the same reply.")]
+Gpc = Annotated[bool, typer.Option("--gpc", help="The customer's browser sends Global Privacy Control.")]
+
+
 @app.command()
 def decide(
-    channel: Annotated[str, typer.Option(help="Channel, such as web, app or call_center.")],
-    customer: Annotated[str | None, typer.Option(help="Customer id, such as C0131.")] = None,
-    identity: Annotated[
-        str | None, typer.Option(help="Instead of an id: TYPE=VALUE, such as phone=+41790000001.")
-    ] = None,
-    placement: Annotated[str, typer.Option(help="Placement on the channel, such as home_hero.")] = "",
-    context: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A fact of the moment as NAME=VALUE; may be given several times. true and false are bool, "
-            "5 is int, 5.0 is double, 2026-01-31 and 2026-01-31T08:00Z are timestamp, the rest is string. "
-            "NAME:TYPE=VALUE says the type: page:string=1."
-        ),
-    ] = None,
-    limit: Annotated[int | None, typer.Option(help="How many actions; 3 by default.", min=1, max=100)] = None,
-    group: Annotated[
-        list[str] | None, typer.Option(help="Only actions of this group; may be given several times.")
-    ] = None,
-    action: Annotated[
-        list[str] | None, typer.Option(help="Only this action; may be given several times.")
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(help="Never this action; may be given several times.")
-    ] = None,
+    channel: Channel,
+    customer: CustomerOrNone = None,
+    identity: Named = None,
+    placement: Placement = "",
+    context: Context = None,
+    limit: Limit = None,
+    group: Groups = None,
+    action: Actions = None,
+    exclude: Excluded = None,
     language: Language = "",
-    detail: Annotated[Detail, typer.Option(help="How much of the account to show.")] = Detail.STANDARD,
-    request_id: Annotated[str, typer.Option(help="Idempotency key: the same one gives the same reply.")] = "",
-    gpc: Annotated[
-        bool, typer.Option("--gpc", help="The customer's browser sends Global Privacy Control.")
-    ] = False,
+    detail: Depth = Detail.STANDARD,
+    request_id: RequestId = "",
+    gpc: Gpc = False,
     target: Target = None,
     local: Local = False,
     data_dir: LocalDataDir = None,

@@ -45,7 +45,10 @@ def run(
     name: StreamName = _STREAM_NAME,
     as_json: AsJson = False,
 ) -> None:
-    """Erase what is older than the ARBITER_KEEP_ settings keep it; logs still verify, servers may go on."""
+    """Erase what is older than the ARBITER_KEEP_ settings keep it, and what events left beyond its time.
+
+    Logs still verify, and servers may go on.
+    """
     settings = effective_settings(store=store, data_dir=data_dir, rules=rules, log_level="error")
     require_data(settings, "store" if settings.store == EMBEDDED else "decisions")
     gone = _enforced(settings, stream, name, write=not dry_run)
@@ -55,19 +58,27 @@ def run(
     done = "would be erased" if dry_run else "erased"
     for kind, count in gone.items():
         out.print(f"{kind}: {count:,} {done}", markup=False)
-    if not gone:
-        out.print(
-            "everything is kept for good; `arbiter settings` lists what ARBITER_KEEP_ settings there are"
-        )
+    if len(gone) == 1:
+        out.print("all else is kept for good; `arbiter settings` lists what ARBITER_KEEP_ settings there are")
 
 
 def _enforced(settings: Settings, stream: str | None, name: str, *, write: bool) -> dict[str, int]:
-    from engine.bootstrap import load_snapshot, wall_clock_ms
+    from engine.bootstrap import event_rules, load_snapshot, wall_clock_ms
     from engine.cli.deadletters import open_named
     from engine.decisionlog.errors import LogCorrupt, LogError
     from engine.events.deadletters import StreamDeadLetters
     from engine.logfiles import DECISIONS, OUTCOMES, PROVEN, checkpoints_of, log_directory
-    from engine.service.retention import AGED_LOGS, CONSENTS, CONTACTS, Ageing, Retention, enforce
+    from engine.service.retention import (
+        AGED_LOGS,
+        CONSENTS,
+        CONTACTS,
+        EVENTS,
+        IDENTITIES,
+        Ageing,
+        Retention,
+        enforce,
+        tidy,
+    )
     from engine.stores import open_store
     from feature_store.errors import StoreCorrupt, StoreError
 
@@ -92,11 +103,17 @@ def _enforced(settings: Settings, stream: str | None, name: str, *, write: bool)
             streams = () if stream is None else (stack.enter_context(open_named(stream, name)),)
             places = Ageing(
                 store=opened,
-                log_directories={log: log_directory(settings, log) for log in (*AGED_LOGS, CONSENTS)},
+                log_directories={
+                    log: log_directory(settings, log) for log in (*AGED_LOGS, CONSENTS, IDENTITIES)
+                },
                 checkpoints_of=lambda log: checkpoints_of(settings, log) if log in PROVEN else None,
                 streams=tuple(StreamDeadLetters(each) for each in streams),
             )
-            return enforce(places, retention, now_ms=wall_clock_ms(), write=write)
+            now_ms = wall_clock_ms()
+            gone = enforce(places, retention, now_ms=now_ms, write=write)
+            rules = event_rules(settings, load_snapshot(settings))  # last: the rest needs no good rules
+            gone[EVENTS] = tidy(opened, rules, now_ms=now_ms, write=write)
+            return gone
     except (StoreCorrupt, LogCorrupt) as error:
         fail(str(error), EXIT_FAILED)
     except (StoreError, LogError) as error:

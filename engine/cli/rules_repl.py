@@ -12,8 +12,8 @@ from typing import Annotated
 
 import typer
 
-from engine.bootstrap import compile_snapshot, wall_clock_ms
-from engine.cli.console import EXIT_ERRORS, effective_settings, fail, out, setup_errors
+from engine.bootstrap import compile_snapshot, schema_versions, wall_clock_ms
+from engine.cli.console import EXIT_ERRORS, effective_settings, err, fail, out, setup_errors
 from engine.cli.options import DataDir, Registry, Rules
 from engine.cli.values import listed
 from engine.core.scoring import Scorer
@@ -30,6 +30,7 @@ from engine.suites.facts import Facts
 from engine.suites.scores import TableScorer
 from engine.suites.wrong import FactWrong
 from feature_store.errors import StoreError
+from feature_store.schema import FeatureSchema
 from feature_store.state import CustomerState
 
 
@@ -70,7 +71,7 @@ def repl(
         facts = _fixture(settings, snapshot, customer, suite) if fixture else None
         if facts is not None and (facts.churn is not None or facts.propensity):
             snapshot = replace(snapshot, scorer=_scores(facts))
-        state = _stored(settings, customer) if facts is None else facts.state()
+        state = _stored(settings, snapshot.schema, customer) if facts is None else facts.state()
         moment = facts or Facts(snapshot.rulebook, snapshot.schema, wall_clock_ms(), customer=customer)
         _set_moment(moment, channel=channel, placement=placement, context=context or (), now=now)
         question = Question(snapshot, moment.request(), state, now_ms=moment.now_ms, file=file)
@@ -120,18 +121,28 @@ def _plain(text: str) -> Given:
     return text
 
 
-def _stored(settings: Settings, customer: str) -> CustomerState:
-    """The customer as the store holds it. Raises SetupInvalid."""
+def _stored(settings: Settings, schema: FeatureSchema, customer: str) -> CustomerState:
+    """The customer as the store holds it, read in today's schema. Raises SetupInvalid."""
     try:
         store = open_store(settings, patient=True)
         try:
             state = store.read(customer)
+            if state is not None:
+                now_ms = wall_clock_ms()
+                state = schema_versions(settings, store).state(state, schema, now_ms=now_ms)
         finally:
             store.close()
     except StoreError as error:
         raise SetupInvalid(str(error)) from error
     if state is None:
         raise SetupInvalid(f"{settings.data_dir}: no customer {customer!r}; `arbiter demo` loads the demo's")
+    if state.features is not None and state.features.schema_version != schema.digest:
+        err.print(
+            f"features of {customer} are of a schema that is not kept, {state.features.schema_version}: "
+            "they count as missing; load them again",
+            markup=False,
+            soft_wrap=True,
+        )
     return state
 
 

@@ -50,4 +50,6 @@ def _shown(name: str, value: object) -> object:
     """A value without what is secret in it."""
     if name == "store":
         return without_secrets(str(value))
+    if isinstance(value, tuple):
+        return [_shown("", each) for each in value]
     return str(value) if isinstance(value, Path | SecretStr) else value

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -29,9 +29,13 @@ from engine.cli.console import (
 )
 from engine.cli.options import AsJson, DataDir, Store
 from engine.cli.values import instant_option
+from engine.decisionlog.errors import LogError
+from engine.logfiles import ERASED, log_directory
+from engine.service.erased import ErasedCustomers, nobody
 from engine.settings import EMBEDDED, Settings
 from engine.stores import open_store, store_place
-from feature_store.bulk import check_table, load_table, mark_name
+from feature_store.bulk import NOTHING_DONE, ErasedNow, check_table, load_table, mark_name
+from feature_store.differing import refuse_taken_version, shared_versions
 from feature_store.errors import FeatureStoreError, LoadError, SchemaError, StoreCorrupt, StoreUnavailable
 from feature_store.exporting import Exported, exported, write_parquet
 from feature_store.inspecting import Findings, look_through, sampled
@@ -67,6 +71,8 @@ def check(
         condition = opened.condition()
         with err.status("looking at customers"):
             findings = look_through(opened, opened.customers() if every else sampled(opened))
+        in_use = {digest: text for digest, text in opened.schemas().items() if digest in findings.schemas}
+        condition = replace(condition, warnings=(*condition.warnings, *shared_versions(in_use)))
         names = _schema_names(opened)
     if as_json:
         print_document(_check_document(condition, findings, names))
@@ -154,6 +160,7 @@ def load(
     columns = ColumnMap(customer_id, _mapped(maps or ()), frozenset(ignore or ()))
     with _opened(store, data_dir, must_exist=False) as (opened, settings):
         read, text = _schema(settings, schema)
+        refuse_taken_version(read, opened.schemas(), source=str(schema or settings.feature_schema))
         tables = [open_table(path, schema=read, columns=columns) for path in files]
         opened.put_schema(read.digest, text)
         if skip_bad is None:
@@ -167,6 +174,9 @@ def load(
         return
     for row in loaded:
         left_out = f"; {row['rejected']:,} rows left out, see {skip_bad}" if row["rejected"] else ""
+        if row["erased"]:
+            left_out += f"; {row['erased']:,} customers were erased and are left out; `arbiter customer "
+            left_out += "readmit` lets them in"
         out.print(
             f"{row['file']}: {row['customers']:,} customers in {row['seconds']:.1f} s{left_out}",
             markup=False,
@@ -183,23 +193,40 @@ def _load_all(
     skip_bad: Path | None,
 ) -> list[dict[str, object]]:
     loaded: list[dict[str, object]] = []
+    erased = _erased_now(settings)
     with _bar(tables, "loading") as bar:
         for place, table in enumerate(tables):
-            began, customers, rejected = time.monotonic(), 0, 0
+            began, progress = time.monotonic(), NOTHING_DONE
             as_of_ms = _as_of_ms(as_of, table.path)
             mark_file = settings.data_dir / "loads" / mark_name(table, store_place(settings))
             rejects = None if skip_bad is None else _rejects_of(skip_bad, place)
             for progress in load_table(
-                opened, table, as_of_ms=as_of_ms, mark_file=mark_file, rejects=rejects
+                opened, table, as_of_ms=as_of_ms, mark_file=mark_file, rejects=rejects, erased=erased
             ):
-                customers, rejected = progress.customers, progress.rejected
                 bar.within(progress.done_bytes)
             bar.finish(table)
             seconds = round(time.monotonic() - began, 3)
             loaded.append(
-                {"file": str(table.path), "customers": customers, "rejected": rejected, "seconds": seconds}
+                {
+                    "file": str(table.path),
+                    "customers": progress.customers,
+                    "rejected": progress.rejected,
+                    "erased": progress.erased,
+                    "seconds": seconds,
+                }
             )
     return loaded
+
+
+def _erased_now(settings: Settings) -> ErasedNow:
+    """Who is erased by the register of the data directory, as it is at each question."""
+    register = ErasedCustomers(log_directory(settings, ERASED))
+
+    def erased() -> Callable[[str], object] | None:
+        entry = register.now()
+        return None if entry is nobody else entry
+
+    return erased
 
 
 def _rejects_of(skip_bad: Path, place: int) -> Path:
@@ -249,7 +276,7 @@ def _opened(
             yield opened, settings
         finally:
             opened.close()
-    except StoreUnavailable as error:
+    except (StoreUnavailable, LogError) as error:
         fail(str(error), EXIT_UNAVAILABLE)
     except StoreCorrupt as error:
         fail(str(error), EXIT_FAILED)

@@ -99,6 +99,11 @@ def is_permitted(basis: LegalBasis, state: ConsentState) -> bool:
     return state is not ConsentState.OBJECTED
 
 
+def known_permission(used: ConsentUsed) -> bool | None:
+    """What rules read of a purpose; None where it is refused only because nobody can see what was said."""
+    return None if used.state is ConsentState.UNREADABLE and not used.permitted else used.permitted
+
+
 def refusal(used: ConsentUsed, *, channel: str) -> Reason:
     """Why a purpose that is not permitted is not."""
     values = {"purpose": used.purpose, "channel": channel}

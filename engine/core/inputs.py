@@ -72,7 +72,8 @@ class InputLayout:
 @dataclass(slots=True)
 class Inputs:
     """The inputs of one decision. `causes` holds places whose value is missing for another cause than
-    being absent; `vector` is what models read, float32 of shape (features,), stale values NaN.
+    being absent; `vector` is what models read, float32 of shape (features,), stale values NaN. `unprofiled`
+    is why behaviour and scores are missing where the customer is not profiled.
     """
 
     frame: Frame
@@ -80,6 +81,7 @@ class Inputs:
     causes: dict[int, MissingCause]
     degraded_by: list[str]
     profiled: bool
+    unprofiled: MissingCause = MissingCause.WITHHELD
 
     def cause(self, place: int) -> MissingCause:
         """Why the input at `place` is missing."""
@@ -103,11 +105,14 @@ def gather(
     schema: FeatureSchema,
     request: DecisionRequest,
     state: CustomerState,
-    permitted: Mapping[str, bool],
+    permitted: Mapping[str, bool | None],
     profiled: bool,
     now_ms: int,
 ) -> Inputs:
-    """Everything the rules may read now, with what is missing and why."""
+    """Everything the rules may read now, with what is missing and why.
+
+    `permitted` is None for a purpose of which nobody can see now what the customer said.
+    """
     vector, stale, degraded_by = _current_features(schema, request, state, now_ms)
     values: list[object] = list(schema.decode_all(vector))
     values.extend([None] * (len(layout.vocabulary.inputs) - len(values)))
@@ -115,15 +120,17 @@ def gather(
     _fill_request(values, layout, request, permitted)
     if state.consents_readable:  # else whether a signal stands is not known either
         _fill_signals(values, layout, state.signals, now_ms)
+    # Where consents cannot be read nobody may say that the customer withheld one.
+    unprofiled = MissingCause.WITHHELD if state.consents_readable else MissingCause.ABSENT
     if not profiled:
         for place in layout.withheld:
             values[place] = None
-            causes[place] = MissingCause.WITHHELD
+            causes[place] = unprofiled
     missing = 0
     for place, value in enumerate(values):
         if value is None:
             missing |= 1 << place
-    return Inputs(Frame(values, missing, now_ms), vector, causes, degraded_by, profiled)
+    return Inputs(Frame(values, missing, now_ms), vector, causes, degraded_by, profiled, unprofiled)
 
 
 def current_vector(
@@ -201,7 +208,7 @@ def _fits(schema: FeatureSchema, packed: FeatureVector) -> bool:
 
 
 def _fill_request(
-    values: list[object], layout: InputLayout, request: DecisionRequest, permitted: Mapping[str, bool]
+    values: list[object], layout: InputLayout, request: DecisionRequest, permitted: Mapping[str, bool | None]
 ) -> None:
     for name, place in layout.context.items():
         values[place] = request.context.get(name)

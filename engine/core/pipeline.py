@@ -160,14 +160,13 @@ def inputs_seen(
 def _begin(snapshot: Snapshot, request: DecisionRequest, state: CustomerState, now_ms: int) -> _Work:
     rulebook = snapshot.rulebook
     consents = consent.judge_request(rulebook.consent, request, state, now_ms=now_ms)
-    permitted = {purpose: used.permitted for purpose, used in consents.items()}
-    profiled = permitted[rulebook.consent.profiling_purpose]
+    profiled = consents[rulebook.consent.profiling_purpose].permitted
     inputs = gather(
         layout=snapshot.layout,
         schema=snapshot.schema,
         request=request,
         state=state,
-        permitted=permitted,
+        permitted={purpose: consent.known_permission(used) for purpose, used in consents.items()},
         profiled=profiled,
         now_ms=now_ms,
     )

@@ -213,8 +213,8 @@ def missing_reads(verdict: Verdict, rule: PolicyRule) -> list[tuple[str, Missing
         if place is not None and frame.missing >> place & 1:
             found.append((name, verdict.inputs.cause(place)))
         elif name == PROPENSITY_SCORE and (frame.propensity is None or np.isnan(frame.propensity).any()):
-            withheld = not verdict.inputs.profiled
-            found.append((name, MissingCause.WITHHELD if withheld else MissingCause.ABSENT))
+            inputs = verdict.inputs
+            found.append((name, MissingCause.ABSENT if inputs.profiled else inputs.unprofiled))
     return found
 
 

@@ -35,14 +35,23 @@ class Checkpointed(Protocol):
 class Checkpointer:
     """Writes checkpoints every `interval_s` from `start` to `close`; `failure` is the last one's error.
 
+    `told` learns of each time whether all were written; it must neither wait nor raise.
+
     What is recorded does not wait for it: while checkpoints cannot be written, logs go on, and what they
     gain meanwhile is proven by the first one that succeeds.
     """
 
-    def __init__(self, logs: Sequence[Checkpointed], *, interval_s: float) -> None:
-        self.failure: LogError | None = None
+    def __init__(
+        self,
+        logs: Sequence[Checkpointed],
+        *,
+        interval_s: float,
+        told: Callable[[bool], None] = lambda _well: None,
+    ) -> None:
+        self.failure: LogError | OSError | None = None
         self._logs = tuple(logs)
         self._interval_s = interval_s
+        self._told = told
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
 
@@ -76,12 +85,13 @@ class Checkpointer:
         self._tell([log.checkpoint for log in self._logs])
 
     def _tell(self, notes: Sequence[Callable[[], None]]) -> None:
-        failure = None
+        failure: LogError | OSError | None = None
         for note in notes:
             try:
                 note()
-            except LogError as error:
+            except (LogError, OSError) as error:  # a folder that is away cannot be read either
                 failure = error
         if failure is not None and self.failure is None:
             structlog.get_logger().error("checkpoint.failed", error=str(failure))
         self.failure = failure
+        self._told(failure is None)

@@ -98,6 +98,31 @@ def erase(
     return len(places)
 
 
+def erase_one(
+    log_directory: Path,
+    segment_id: int,
+    offset: int,
+    *,
+    actor: str,
+    reason: str,
+    now_ms: int,
+    checkpoints: Checkpoints | None = None,
+) -> None:
+    """Erases the record at a place, which must be there. See `erase`."""
+    journal_checkpoints = None if checkpoints is None else checkpoints.of_erasures
+    with erasure_journal(log_directory, checkpoints=journal_checkpoints) as journal:
+        journal.append(
+            ErasureEntry(
+                segment_id=segment_id,
+                offsets=(offset,),
+                actor=actor,
+                reason=reason,
+                received_at_ms=now_ms,
+            )
+        )
+    _overwrite(log_directory, [(segment_id, offset)])
+
+
 def _found(segment: Segment, wanted: Callable[[bytes], bool]) -> list[int]:
     return [frame.offset for frame in stored_frames(segment) if frame.body is not None and wanted(frame.body)]
 
@@ -145,9 +170,13 @@ class _Named(msgspec.Struct):
 
 
 class _Whose(msgspec.Struct):
-    """Where the logs say whom an entry is about: at the top, in the request, or in the use of a consent."""
+    """Where the logs say whom an entry is about: at the top, in the request, or in the use of a consent.
+
+    A merge is about both customers.
+    """
 
     customer_id: str = ""
+    into: str = ""
     decision_id: str = ""
     request: _Named | None = None
     use: _Named | None = None
@@ -155,7 +184,7 @@ class _Whose(msgspec.Struct):
     def is_about(self, customer_id: str) -> bool:
         """Whether the entry names the customer."""
         parts = (self.request, self.use)
-        return self.customer_id == customer_id or any(
+        return customer_id in (self.customer_id, self.into) or any(
             p is not None and p.customer_id == customer_id for p in parts
         )
 

@@ -34,13 +34,14 @@ _CLOCK_STEP_MS: Final = 60_000
 
 
 class DecisionSlot:
-    """The id the next decision will have, held while it is claimed and written."""
+    """The id and the position the next decision will have, held while it is claimed and written."""
 
-    __slots__ = ("_now_ms", "_slot", "decision_id")
+    __slots__ = ("_now_ms", "_slot", "decision_id", "position")
 
     def __init__(self, slot: Slot, *, now_ms: int) -> None:
         self._slot = slot
         self._now_ms = now_ms
+        self.position = slot.segment_id << 40 | slot.offset
         self.decision_id = encode_id(DecisionPlace(now_ms, slot.segment_id, slot.offset))
 
     def write(self, record: DecisionRecord) -> None:

@@ -27,6 +27,7 @@ from engine.events.applying import Verdict
 from engine.events.raw import RawEvent
 from engine.settings import EMBEDDED, Settings
 from engine.stores import open_store, store_place
+from feature_store.differing import refuse_taken_version
 from feature_store.errors import FeatureStoreError
 from feature_store.loading import load_customers
 from feature_store.schema import FeatureSchema, load_schema
@@ -77,6 +78,7 @@ def load_company(settings: Settings) -> None:
             if not loaded:
                 _check_free(store, settings)
             customers = load_customers(path, schema=schema, as_of_ms=now_ms)
+            refuse_taken_version(schema, store.schemas(), source=str(settings.feature_schema))
             store.put_schema(schema.digest, settings.feature_schema.read_text(encoding="utf-8"))
             count = store.put_customers(customers)
             if not loaded:

@@ -22,6 +22,10 @@ _TROUBLED_LINES = 0.004
 _ABROAD = 0.004
 _USE_DROPPED = 0.004
 _COMMITMENT_ENDS = 0.008
+_SEARCHED = 0.04
+_TOPICS: Final = ("invoice", "wifi", "roaming", "sim_card")  # none that a signal asks for
+_BOUGHT = 0.06
+_PRODUCTS: Final = (("day_pass", 9.9), ("headset", 59.0), ("router", 149.0), ("phone", 649.0))
 
 
 def events_of(
@@ -121,3 +125,20 @@ def _drawn(told: _Telling, dice: random.Random) -> Iterator[RawEvent]:
         yield told.event("commitment_announced", 3 * _DAY_MS, ends_at=ends_at)
         if dice.random() < 0.5:
             yield told.event("contact_made", 2 * _DAY_MS, channel="call_center")
+    yield from _asked(told, dice)
+    yield from _bought(told, dice)
+
+
+def _asked(told: _Telling, dice: random.Random) -> Iterator[RawEvent]:
+    """Some look for help, a few of them again and again about other things."""
+    if dice.random() < _SEARCHED:
+        for topic in dice.sample(_TOPICS, dice.randint(1, len(_TOPICS))):
+            yield told.event("search_made", dice.randint(1, 25) * _DAY_MS, topic=topic)
+
+
+def _bought(told: _Telling, dice: random.Random) -> Iterator[RawEvent]:
+    """Some buy day passes and devices, most of them seldom."""
+    if dice.random() < _BOUGHT:
+        for _ in range(dice.choice((1, 1, 1, 2, 2, 5))):
+            product, price = dice.choice(_PRODUCTS)
+            yield told.event("purchase_made", dice.randint(1, 300) * _DAY_MS, amount=price, product=product)

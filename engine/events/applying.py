@@ -18,7 +18,15 @@ import numpy as np
 
 from engine.core.rulebook import Rulebook
 from engine.events.checking import CheckedEvent, EventCheck
-from engine.events.memory import KeptEvent, Memory, read_memory, write_memory
+from engine.events.memory import (
+    Earlier,
+    KeptEvent,
+    Memory,
+    read_earlier,
+    read_memory,
+    too_old_ms,
+    write_memory,
+)
 from engine.events.relevance import Relevance
 from engine.events.types import EventTypes, Reason
 from engine.signals.patterns import SignalPatterns
@@ -74,6 +82,10 @@ class EventRules:
         streaming = StreamingFeatures(schema)
         return cls(rulebook.version, types, check, patterns, Relevance(patterns), streaming)
 
+    def too_old_ms(self, now_ms: int) -> int:
+        """What happened before this instant is refused, unless it is replayed."""
+        return too_old_ms(horizon_ms=self.types.horizon_ms, now_ms=now_ms)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Unsettled:
@@ -104,8 +116,9 @@ def apply_events(
     rules: EventRules, record: CustomerRecord, events: Sequence[CheckedEvent], *, now_ms: int
 ) -> Application:
     """Applies the events of one customer, in any order and however often. Raises StoreCorrupt."""
-    memory = read_memory(record.stream)
-    fates = [_fate(memory, event) for event in events]
+    memory, earlier = read_memory(record.stream), read_earlier(record)
+    floor_ms = max(memory.floor_ms, earlier.floor_ms, rules.too_old_ms(now_ms))
+    fates = [_fate(memory, earlier, event, floor_ms) for event in events]
     new = [event for event, fate in zip(events, fates, strict=True) if fate is _APPLIED]
     if not new:
         return Application(None, tuple(fates))
@@ -118,7 +131,14 @@ def apply_events(
     features = _set_features(rules, record.features, memory, new)
     contacts = _with_contacts(record.contacts, new, now_ms)
     return _changed(
-        rules, memory, features, now_ms=now_ms, contacts=contacts, fates=tuple(fates), evaluate=relevant
+        rules,
+        memory,
+        earlier,
+        features,
+        now_ms=now_ms,
+        contacts=contacts,
+        fates=tuple(fates),
+        evaluate=relevant,
     )
 
 
@@ -129,11 +149,18 @@ def look_again(
 
     The new due mark lies ahead, unless signals are to be evaluated, which then set it. Raises StoreCorrupt.
     """
-    memory = read_memory(record.stream)
+    memory, earlier = read_memory(record.stream), read_earlier(record)
     now_ms = max(now_ms, memory.looked_ms, memory.watermark_ms)
     due = memory.signals_due_ms != 0 and memory.signals_due_ms <= now_ms
     return _changed(
-        rules, memory, record.features, now_ms=now_ms, contacts=None, fates=(), evaluate=due or evaluate
+        rules,
+        memory,
+        earlier,
+        record.features,
+        now_ms=now_ms,
+        contacts=None,
+        fates=(),
+        evaluate=due or evaluate,
     )
 
 
@@ -143,15 +170,15 @@ def settle_signals(
     """Stores evaluated signals, unless the customer has changed since: whoever changed it sees to them."""
     if record.stream != unsettled.stream:
         return None
-    memory = read_memory(record.stream)
-    now_ms = unsettled.now_ms
-    memory.signals_due_ms = rules.relevance.next_change_ms(memory.events, now_ms=now_ms) or 0
+    memory, earlier = read_memory(record.stream), read_earlier(record)
+    now_ms, events = unsettled.now_ms, earlier.events_with(memory)
+    memory.signals_due_ms = rules.relevance.next_change_ms(events, now_ms=now_ms) or 0
     others = [signal for signal in record.signals if signal.name not in rules.relevance.names]
     standing = [signal for signal in found if signal.value]
     return CustomerChange(
         signals=tuple(sorted((*others, *standing), key=lambda signal: signal.name)),
         stream=write_memory(memory),
-        due_at_ms=_due_at_ms(rules, memory, record.features, now_ms),
+        due_at_ms=_due_at_ms(rules, memory, earlier, record.features, now_ms),
     )
 
 
@@ -163,15 +190,15 @@ def postpone_signals(
         return None
     memory = read_memory(record.stream)
     memory.signals_due_ms = until_ms
-    due_at_ms = _due_at_ms(rules, memory, record.features, unsettled.now_ms)
+    due_at_ms = _due_at_ms(rules, memory, read_earlier(record), record.features, unsettled.now_ms)
     return CustomerChange(stream=write_memory(memory), due_at_ms=due_at_ms)
 
 
-def _fate(memory: Memory, event: CheckedEvent) -> Fate:
+def _fate(memory: Memory, earlier: Earlier, event: CheckedEvent, floor_ms: int) -> Fate:
     """What becomes of an event; one that is applied is remembered, so that a second copy is a duplicate."""
-    if memory.knows(event.digest):
+    if memory.knows(event.digest) or earlier.knows(event.digest):
         return _DUPLICATE
-    if event.at_ms < memory.floor_ms and not event.late:
+    if event.at_ms < floor_ms and not event.late:
         return _PAST_FLOOR
     memory.note(event.digest, received_ms=event.received_ms)
     return _APPLIED
@@ -180,6 +207,7 @@ def _fate(memory: Memory, event: CheckedEvent) -> Fate:
 def _changed(
     rules: EventRules,
     memory: Memory,
+    earlier: Earlier,
     features: FeatureVector | None,
     *,
     now_ms: int,
@@ -188,31 +216,76 @@ def _changed(
     evaluate: bool,
 ) -> Application:
     memory.looked_ms = now_ms
-    memory.forget_ids(horizon_ms=rules.types.horizon_ms)
-    memory.events = rules.relevance.pruned(memory.events, now_ms=now_ms)
-    rules.streaming.forget(memory.tallies, now_ms=now_ms)
+    _forget(rules, memory, now_ms)
     if evaluate:
         memory.signals_due_ms = now_ms
     if features is not None and features.schema_version == rules.streaming.schema.digest:
-        features = rules.streaming.written(features, memory.tallies, now_ms=now_ms)
-    stream = write_memory(memory)
+        features = rules.streaming.written(features, earlier.tallies_with(memory), now_ms=now_ms)
+    stream = _stored(memory, features)
     change = CustomerChange(
         features=features,
         contacts=contacts,
         stream=stream,
-        due_at_ms=_due_at_ms(rules, memory, features, now_ms),
+        due_at_ms=_due_at_ms(rules, memory, earlier, features, now_ms),
     )
-    unsettled = Unsettled(tuple(memory.events), now_ms, stream) if evaluate else None
+    if not evaluate:
+        return Application(change, fates)
+    events = rules.relevance.pruned(earlier.events_with(memory), now_ms=now_ms)
+    unsettled = Unsettled(tuple(events), now_ms, stream)
     return Application(change, fates, unsettled)
 
 
-def _due_at_ms(rules: EventRules, memory: Memory, features: FeatureVector | None, now_ms: int) -> int:
+def _forget(rules: EventRules, memory: Memory, now_ms: int) -> None:
+    """Drops, in place, what is beyond its time: ids, tallies, and events no signal is made of any more."""
+    memory.forget_ids(horizon_ms=rules.types.horizon_ms, now_ms=now_ms)
+    memory.events = rules.relevance.pruned(memory.events, now_ms=now_ms)
+    rules.streaming.forget(memory.tallies, now_ms=now_ms)
+
+
+def _stored(memory: Memory, features: FeatureVector | None) -> bytes:
+    """The bytes to store; none of who does not exist and of whom nothing is remembered."""
+    return b"" if features is None and memory.is_idle else write_memory(memory)
+
+
+def tidied(rules: EventRules, record: CustomerRecord, *, now_ms: int) -> tuple[CustomerChange | None, int]:
+    """What `retention` does to a customer: whatever is remembered beyond its time goes, and ended signals.
+
+    Returns how many ids, tallies, events and signals went. Raises StoreCorrupt.
+    """
+    if not (record.stream or record.signals):
+        return None, 0
+    memory, earlier = read_memory(record.stream), read_earlier(record)
+    held = memory.held
+    _forget(rules, memory, max(now_ms, memory.looked_ms, memory.watermark_ms))
+    standing = tuple(signal for signal in record.signals if signal.valid_until_ms > now_ms)
+    gone = held - memory.held + len(record.signals) - len(standing)
+    if not (standing or earlier.events_with(memory)):
+        memory.signals_due_ms = 0  # there is nothing to make one of, nor one to end
+    stream = _stored(memory, record.features)
+    if not gone and len(stream) >= len(record.stream):
+        return None, 0
+    return (
+        CustomerChange(
+            signals=standing,
+            stream=stream,
+            due_at_ms=_due_at_ms(rules, memory, earlier, record.features, now_ms),
+        ),
+        gone,
+    )
+
+
+def _due_at_ms(
+    rules: EventRules, memory: Memory, earlier: Earlier, features: FeatureVector | None, now_ms: int
+) -> int:
     """The first instant at which time alone may change something; 0 for never."""
     instants = [memory.signals_due_ms] if memory.signals_due_ms else []
+    ids_go_ms = memory.ids_go_ms(horizon_ms=rules.types.horizon_ms)
+    if ids_go_ms is not None:
+        instants.append(max(ids_go_ms, now_ms + 1))
     if features is None:
-        instants.append(now_ms + UNKNOWN_AGAIN_MS)
+        instants += [] if memory.is_idle else [now_ms + UNKNOWN_AGAIN_MS]
     elif rules.streaming.views:
-        change = rules.streaming.next_change_ms(memory.tallies, now_ms=now_ms)
+        change = rules.streaming.next_change_ms(earlier.tallies_with(memory), now_ms=now_ms)
         instants += [now_ms + rules.streaming.half_fresh_ms, *([] if change is None else [change])]
     return min(instants, default=0)
 

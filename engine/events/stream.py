@@ -6,6 +6,7 @@ moment: what it held is claimed by another one and, being applied by id, counts 
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +19,14 @@ from engine.events.applying import Fate, Verdict
 from engine.events.raw import RawEvent, read_event
 from engine.events.types import EventRefused, Reason
 from feature_store.errors import StoreError
+from feature_store.sealing import TextCipher
 
 EVENT, LATE = b"event", b"late"
 """Fields of an entry: the event as JSON, and whether it may be applied however late it is."""
+SEALED_LETTER: Final = b"sealed"
+"""Field of a dead letter that holds event and words where there is a key, and neither is there as it was."""
+_NAMELESS: Final = frozenset({LATE, b"reason", b"entry", b"refused_ms"})
+"""Fields of a dead letter that name nobody."""
 ALONE_FROM: Final = 5
 """Deliveries from which an entry is handled alone: something ended the processes that held it."""
 MOST_DELIVERIES: Final = 25
@@ -94,6 +100,18 @@ class Pace:
     keep_ms: int = 7 * 86_400_000
 
 
+def seal_letter(letter: Mapping[bytes, bytes], cipher: TextCipher) -> dict[bytes, bytes]:
+    """A dead letter of which only the key reads the event and the words; as it is where there is no key.
+
+    What else its sender added to the entry is left out, as nobody knows what it is.
+    """
+    if cipher.current is None:
+        return dict(letter)
+    event, words = (letter.get(name, b"").decode(errors="replace") for name in (EVENT, b"words"))
+    kept = {name: value for name, value in letter.items() if name in _NAMELESS}
+    return kept | {SEALED_LETTER: cipher.sealed(json.dumps([event, words])).encode()}
+
+
 class StreamIntake:
     """Hands events of a stream on until told to stop."""
 
@@ -105,7 +123,10 @@ class StreamIntake:
         clock: Callable[[], int],
         pace: Pace,
         stop: threading.Event,
+        cipher: TextCipher | None = None,
     ) -> None:
+        """`cipher` seals dead letters; without one they are kept as sent."""
+        self._cipher = cipher or TextCipher("dead letter")
         self._stream = stream
         self._ingest = ingest
         self._clock = clock
@@ -196,13 +217,14 @@ class StreamIntake:
             return [Fate(Verdict.REFUSED, Reason.NOT_APPLIED, words)]
 
     def _letter(self, entry: StreamEntry, refused: EventRefused) -> dict[bytes, bytes]:
-        return {
+        letter = {
             **entry.fields,
             b"reason": refused.reason.encode(),
             b"words": str(refused).encode(errors="replace"),
             b"entry": entry.id.encode(),
             b"refused_ms": str(self._clock()).encode(),
         }
+        return seal_letter(letter, self._cipher)
 
 
 def _read(entry: StreamEntry) -> RawEvent:

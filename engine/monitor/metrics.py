@@ -42,12 +42,20 @@ class Metrics:
         self._successful = self._gauge(
             "arbiter_rules_last_reload_successful", "0 while any process has refused what it should serve."
         )
+        self._checkpoint_failures = self._counter(
+            "arbiter_checkpoint_failures",
+            "Times the head of a hash chain could not be noted outside its log.",
+        )
+        self._checkpointed = self._gauge(
+            "arbiter_last_checkpoint_successful", "0 while any process cannot note the heads of its chains."
+        )
         self._info = self._gauge(RULES_INFO, "1 for each version of the rules that serves.", "version")
         self._rules = ""
         self._switching = threading.Lock()
         self._counting_calls: dict[tuple[str, str], tuple[Callable[[], None], Callable[[float], None]]] = {}
         self._counting_decisions: dict[tuple[str, str], Callable[[], None]] = {}
         self._successful.set(1)
+        self._checkpointed.set(1)
 
     def _counter(self, name: str, told: str, *labels: str) -> Counter:
         return Counter(name, told, labels, registry=self.registry)
@@ -86,3 +94,9 @@ class Metrics:
         """Rules and models were loaded anew, or refused."""
         (self._reloads if well else self._failures).inc()
         self._successful.set(int(well))
+
+    def checkpointed(self, *, well: bool) -> None:
+        """The heads of the hash chains were noted outside the logs, or those of one could not be."""
+        if not well:
+            self._checkpoint_failures.inc()
+        self._checkpointed.set(int(well))

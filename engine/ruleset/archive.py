@@ -11,6 +11,7 @@ from pathlib import Path
 
 from engine.ruleset.diagnostics import RuleSetInvalid
 from engine.ruleset.sources import RuleSources
+from feature_store.schema import SchemaError, parse_schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,18 @@ class RuleArchive:
             if found.digest == rules:
                 return found
         return None
+
+    def feature_schemas(self) -> dict[str, str]:
+        """Texts of the feature schemas that rule sets served with, by digest."""
+        texts = set()
+        for path in self._folder.glob("*.json"):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                texts.add(str(json.loads(path.read_text(encoding="utf-8"))["feature_schema"]))
+        found = {}
+        for text in sorted(texts):
+            with contextlib.suppress(SchemaError):
+                found[parse_schema(text, source="archive").digest] = text
+        return found
 
     def _path(self, rules: str, feature_schema: str) -> Path:
         return self._folder / f"{_digits(rules)}-{_digits(feature_schema)}.json"

@@ -13,7 +13,7 @@ from engine.core.rulebook import Rulebook, SourcePosition
 from engine.core.snapshot import Snapshot
 from engine.core.whynot import ActionFindings, RuleFinding, findings
 from engine.decisionlog.record import DecisionRecord
-from engine.domain import Action, MissingCause
+from engine.domain import Action
 from engine.ruleset.comparisons import compared_literals
 from engine.ruleset.sources import RuleSources
 from engine.ruleset.trace import RulePlaces, Situation, Trace, Tracer, shown_value
@@ -166,7 +166,7 @@ class Accounts:
         index = snapshot.rulebook.actions.index(action)
         scored = None if frame.propensity is None else float(frame.propensity[index])
         values[PROPENSITY_SCORE] = None if scored is None or scored != scored else scored
-        causes[PROPENSITY_SCORE] = NOT_SCORED if inputs.profiled else str(MissingCause.WITHHELD)
+        causes[PROPENSITY_SCORE] = NOT_SCORED if inputs.profiled else str(inputs.unprofiled)
         return Situation(values, frame.now_ms, action, causes)
 
 

@@ -16,15 +16,20 @@ from engine.errors import (
     StateUnavailable,
     Violation,
 )
-from engine.service.decisions import Clock
+from engine.service.consent_texts import sealed_texts, shown_texts
+from engine.service.decisions import NO_SUCH_CUSTOMER, Clock
+from engine.service.late_writes import LateWrites
 from engine.service.live import LiveSnapshot
 from engine.service.outcomes import MAX_AHEAD_MS
 from engine.service.requests import MAX_TEXT, MIN_INSTANT_MS, RequestCheck, check_identifiers
 from feature_store.errors import StoreError
+from feature_store.sealing import TextCipher
 from feature_store.state import ANY_CHANNEL, ConsentRecord, ConsentState, CustomerState
 from feature_store.store import OnlineStore
 
 MAX_LISTED = 64
+CONSENTS = "consents"
+"""Name of the ledger among the logs."""
 _NO_TERMS = ConsentTerms()
 _TERM_TEXTS = ("notice", "notice_language", "legal_basis", "jurisdiction", "collection_method")
 _TERM_LISTS = ("recipients", "data_categories")
@@ -49,16 +54,21 @@ class ConsentSubmission:
 
 @dataclass(frozen=True, slots=True)
 class RecordedConsent:
-    """A consent on disk, which names its place in the ledger, and what the customer was told."""
+    """A consent on disk, which names its place in the ledger, and what the customer was told.
+
+    `customer_id` is whose will it was recorded as: who answers for the id that was given.
+    """
 
     record: ConsentRecord
     terms: ConsentTerms = _NO_TERMS
+    customer_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class HeldConsents:
-    """What is recorded of a customer, and what is effective now on every channel."""
+    """What is recorded of a customer, who may answer for the id asked for; what is effective now."""
 
+    customer_id: str
     records: tuple[RecordedConsent, ...]
     effective: tuple[tuple[str, ConsentUsed], ...]  # by channel
 
@@ -67,29 +77,48 @@ class Consents:
     """Records and reads consents. Safe for threads."""
 
     def __init__(
-        self, *, live: LiveSnapshot, store: OnlineStore, ledger: ConsentLedger, clock: Clock
+        self,
+        *,
+        live: LiveSnapshot,
+        store: OnlineStore,
+        ledger: ConsentLedger,
+        clock: Clock,
+        cipher: TextCipher,
+        late: LateWrites,
     ) -> None:
+        """`cipher` seals free texts."""
         self._live = live
         self._store = store
         self._ledger = ledger
         self._clock = clock
+        self._cipher = cipher
+        self._late = late
 
     def record(self, submission: ConsentSubmission) -> RecordedConsent:
         """Appends to the ledger and projects; the next decision on any worker obeys it."""
-        now_ms = self._clock()
-        entry = checked_entry(submission, self._live.current.rulebook, now_ms)
-        self._customer(submission.customer_id)
+        writing = self._late.begin(CONSENTS)
+        entry = checked_entry(submission, self._live.current.rulebook, self._clock())
+        answering = self._customer(submission.customer_id).customer_id
+        named = {submission.customer_id, answering}
+        if any(writing.is_erased(name) for name in named):
+            raise CustomerUnknown(NO_SUCH_CUSTOMER)
+        kept = sealed_texts(entry.consent, self._cipher)
         try:
-            record = replace(entry.consent, position=self._ledger.append(entry))
+            position = self._ledger.append(replace(entry, consent=kept))
         except LogUnavailable as error:
             raise ConsentNotRecorded("the consent cannot be recorded, so nothing changed") from error
         try:
-            self._store.put_consents([(submission.customer_id, record)])
+            self._store.put_consents([(submission.customer_id, replace(kept, position=position))])
         except StoreError as error:
             raise StateUnavailable(
                 "the consent is in the ledger but decisions do not see it yet; send it again"
             ) from error
-        return RecordedConsent(record, entry.terms or _NO_TERMS)
+        finally:
+            erased = [writing.took_back(name, position) for name in named]
+        if any(erased):
+            raise CustomerUnknown(NO_SUCH_CUSTOMER)
+        record = replace(entry.consent, position=position)
+        return RecordedConsent(record, entry.terms or _NO_TERMS, answering)
 
     def get(self, customer_id: str) -> HeldConsents:
         """What is in force for one customer."""
@@ -104,7 +133,8 @@ class Consents:
             ).values()
         ]
         records = sorted(state.consents, key=lambda r: (r.purpose, r.channel))
-        return HeldConsents(tuple(RecordedConsent(r, self._terms(r)) for r in records), tuple(effective))
+        recorded = tuple(RecordedConsent(shown_texts(r, self._cipher), self._terms(r)) for r in records)
+        return HeldConsents(state.customer_id, recorded, tuple(effective))
 
     def _terms(self, record: ConsentRecord) -> ConsentTerms:
         """What the ledger holds besides; nothing where it cannot be read, as the will itself counts."""
@@ -120,7 +150,7 @@ class Consents:
         except StoreError as error:
             raise StateUnavailable("the customer's state cannot be read now; try again") from error
         if state is None:
-            raise CustomerUnknown("there is no such customer")
+            raise CustomerUnknown(NO_SUCH_CUSTOMER)
         return state
 
 

@@ -28,11 +28,11 @@ from engine.errors import (
     StateUnavailable,
 )
 from engine.service.holding import Draft, Holding
+from engine.service.late_writes import NOBODY_ERASED, LateWrites
 from engine.service.live import LiveSnapshot
 from engine.service.requests import DecisionQuery, check_query, to_request
 from feature_store.errors import StoreError
-from feature_store.schema import FeatureSchema
-from feature_store.state import CustomerState, FeatureVector, Identity
+from feature_store.state import CustomerState, Identity
 from feature_store.store import OnlineStore
 from feature_store.versions import SchemaVersions
 
@@ -43,6 +43,11 @@ _TAKEOVER_MS = 5_000
 """Age from which a claimed request id without a logged decision belongs to a worker that died."""
 
 _FINGERPRINT_HEX = 32
+
+DECISIONS = "decisions"
+"""Name of the log of decisions among the logs."""
+NO_SUCH_CUSTOMER = "there is no such customer"
+NO_SUCH_DECISION = "the log does not hold this decision"
 
 REQUEST_ID_UNKEPT = "request_id:unkept"
 """What a decision says whose request id the store did not take: made again, it would be decided again."""
@@ -70,6 +75,7 @@ class Decisions:
         clock: Clock,
         request_id_ttl_ms: int,
         decided: Callable[[DecisionRecord], None] = lambda _record: None,
+        late: LateWrites = NOBODY_ERASED,
     ) -> None:
         """`decided` gets every logged decision; it must neither wait nor raise."""
         self._live = live
@@ -78,6 +84,7 @@ class Decisions:
         self._clock = clock
         self._ttl_ms = request_id_ttl_ms
         self._decided = decided
+        self._late = late
         self._holding = Holding(store)
         self._versions = SchemaVersions(store.schemas)
 
@@ -86,11 +93,14 @@ class Decisions:
         snapshot = self._live.current
         check_query(query, snapshot.rulebook)
         now_ms = self._clock()
-        state = self._fetch(query, snapshot)
+        writing = self._late.begin(DECISIONS)
+        state = self._fetch(query, snapshot, now_ms)
+        if writing.is_erased(state.customer_id):
+            raise CustomerUnknown(NO_SUCH_CUSTOMER)
         request = to_request(query, state.customer_id, snapshot.rulebook.vocabulary)
         supply = self._supply(query, snapshot, request, state, now_ms)
         decision = decide(snapshot, request, state, now_ms=now_ms, supply=supply)
-        draft = Draft(request, state, supply, decision, now_ms)
+        draft = Draft(request, state, supply, decision, now_ms, writing)
         if self._holding.needed(draft, snapshot):
             record = self._answer_held(query, draft, snapshot)
         else:
@@ -98,35 +108,27 @@ class Decisions:
         self._decided(record)
         return Answer(record, snapshot)
 
-    def _fetch(self, query: DecisionQuery, snapshot: Snapshot) -> CustomerState:
+    def _fetch(self, query: DecisionQuery, snapshot: Snapshot, now_ms: int) -> CustomerState:
         try:
             customer_id = (
                 query.customer_id if query.identity is None else resolve(self._store, query.identity)
             )
         except StoreError as error:
             raise StateUnavailable("the customer's state cannot be read now; try again") from error
-        return self._read(customer_id, snapshot)
+        return self._read(customer_id, snapshot, now_ms)
 
-    def _read(self, customer_id: str, snapshot: Snapshot) -> CustomerState:
+    def _read(self, customer_id: str, snapshot: Snapshot, now_ms: int) -> CustomerState:
         """The customer's state; nothing of it where it cannot be read, as what a contract needs goes on."""
         try:
             state = self._store.read(customer_id)
-            if state is not None and state.features is not None:
-                state = self._in_schema(state, state.features, snapshot.schema)
+            if state is not None:
+                state = self._versions.state(state, snapshot.schema, now_ms=now_ms)
         except StoreError as error:
             _log.warning("state.unreadable", cause=str(error))
             return CustomerState(customer_id, consents_readable=False)
         if state is None:
-            raise CustomerUnknown("there is no such customer")
+            raise CustomerUnknown(NO_SUCH_CUSTOMER)
         return state
-
-    def _in_schema(
-        self, state: CustomerState, features: FeatureVector, schema: FeatureSchema
-    ) -> CustomerState:
-        """The state with features that another version of the schema wrote as this one reads them."""
-        if features.schema_version == schema.digest:
-            return state
-        return replace(state, features=self._versions.read(features, schema, now_ms=self._clock()))
 
     def _supply(
         self,
@@ -154,13 +156,14 @@ class Decisions:
             return earlier
 
         def decide_again(state: CustomerState, supply: Supply) -> Decision:
-            return decide(snapshot, request, state, now_ms=now_ms, supply=supply)
+            asked = replace(request, customer_id=state.customer_id)  # merged into another meanwhile
+            return decide(snapshot, asked, state, now_ms=now_ms, supply=supply)
 
         held = self._holding.hold(
             draft,
             snapshot,
             decide_again=decide_again,
-            read_again=lambda: self._read(request.customer_id, snapshot),
+            read_again=lambda: self._read(request.customer_id, snapshot, draft.now_ms),
         )
         try:
             record = self._log_once(query, held, snapshot)
@@ -227,6 +230,8 @@ class Decisions:
         except LogUnavailable as error:
             raise DecisionNotLogged("the decision cannot be logged, so it is not given") from error
         if held is None:
+            if draft.writing.took_back(request.customer_id, slot.position):
+                raise CustomerUnknown(NO_SUCH_CUSTOMER)
             return record
         return self._earlier(held, record.request_id, record.request_fingerprint, now_ms)
 
@@ -285,7 +290,7 @@ def read_decision(log: DecisionLog, decision_id: str) -> DecisionRecord:
     except LogError as error:
         raise DecisionUnreadable("the log cannot give back this decision; its operator sees why") from error
     if record is None:
-        raise DecisionUnknown("the log does not hold this decision")
+        raise DecisionUnknown(NO_SUCH_DECISION)
     return record
 
 

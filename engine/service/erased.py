@@ -19,10 +19,11 @@ from typing import Final
 from engine.decisionlog.errors import LogUnavailable
 from engine.decisionlog.journal import MAX_SEGMENT_BYTES
 from engine.decisionlog.ledger import Ledger, journal_of
-from engine.decisionlog.segment import segment_ids, segment_path
 
 _KEY_FILE: Final = "key"
 _KEY_BYTES: Final = 32
+_CHANGES_FILE: Final = "changes"
+"""Grows by a byte after each entry, so that one call of the system tells whether there is a new one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,33 +37,37 @@ class ErasedEntry:
     readmitted: bool = False
 
 
+def nobody(_customer_id: str) -> ErasedEntry | None:
+    """The entry of a customer in an empty register."""
+    return None
+
+
 class ErasedCustomers:
     """The register of a data directory. Processes that look see at once what another one adds."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._changes_path = directory / _CHANGES_FILE
+        self._changes_name = str(self._changes_path)
         self._lock = threading.Lock()
-        self._seen: tuple[tuple[int, int], ...] = ()
-        self._last: dict[str, ErasedEntry] = {}
+        self._seen: int | None = None
+        self._entry: Callable[[str], ErasedEntry | None] = nobody
 
     def entry(self, customer_id: str) -> ErasedEntry | None:
         """The erasure of a customer who was not readmitted since, else None. Raises LogError."""
         return self.now()(customer_id)
 
     def now(self) -> Callable[[str], ErasedEntry | None]:
-        """`entry` as the register is now, for many customers: it is looked at once. Raises LogError."""
+        """`entry` as the register is now, for many customers. The same object while nobody is added.
+
+        Raises LogError.
+        """
+        changes = self._changes()
         with self._lock:
-            self._follow()
-            last = self._last
-        if not last:
-            return lambda _customer_id: None
-        key = self._key()
-
-        def entry(customer_id: str) -> ErasedEntry | None:
-            found = last.get(_subject(customer_id, key))
-            return None if found is None or found.readmitted else found
-
-        return entry
+            if changes != self._seen:
+                self._entry = self._read()
+                self._seen = changes
+            return self._entry
 
     def add(
         self, customer_id: str, *, actor: str, reason: str, now_ms: int, readmitted: bool = False
@@ -78,18 +83,38 @@ class ErasedCustomers:
                     readmitted=readmitted,
                 )
             )
+        self.announce()
 
-    def _follow(self) -> None:
-        """Reads the register again where a file of it has grown or is new."""
+    def announce(self) -> None:
+        """Makes every process look at the register again. Raises LogUnavailable."""
+        try:
+            with self._changes_path.open("ab") as file:
+                file.write(b".")
+        except OSError as error:
+            path = self._changes_path
+            raise LogUnavailable(path, f"cannot be written: {error.strerror}", "make room for it") from error
+
+    def _changes(self) -> int:
+        """How often somebody was added; -1 for never."""
+        try:
+            return os.stat(self._changes_name).st_size  # noqa: PTH116  # twice for each decision
+        except OSError:
+            return -1
+
+    def _read(self) -> Callable[[str], ErasedEntry | None]:
+        """The register as it is, from its files."""
         if not self._directory.is_dir():
-            return
-        sizes = tuple(
-            (name, segment_path(self._directory, name).stat().st_size)
-            for name in sorted(segment_ids(self._directory))
-        )
-        if sizes != self._seen:
-            self._last = {entry.subject: entry for entry in self._register().replay()}
-            self._seen = sizes
+            return nobody
+        last = {entry.subject: entry for entry in self._register().replay()}
+        if not last:
+            return nobody
+        key = self._key()
+
+        def entry(customer_id: str) -> ErasedEntry | None:
+            found = last.get(_subject(customer_id, key))
+            return None if found is None or found.readmitted else found
+
+        return entry
 
     @contextmanager
     def _opened(self) -> Iterator[Ledger[ErasedEntry]]:

@@ -49,6 +49,7 @@ from engine.ruleset.event_checks import RECORDED_STATES
 from engine.service.consents import Consents, ConsentSubmission
 from engine.service.decisions import Clock
 from engine.service.erased import ErasedCustomers
+from engine.service.late_writes import NOBODY_ERASED, LateWrites, Writing
 from engine.service.live import LiveSnapshot
 from engine.service.outcomes import OutcomeReport, Outcomes
 from feature_store.errors import StoreCorrupt, StoreError, StoreRefused
@@ -61,6 +62,9 @@ SIGNALS_AGAIN_MS = 5 * 60_000
 _LOOKED_AT = 500
 """Customers looked at in one update."""
 _PERMANENT = (StoreCorrupt, StoreRefused)
+_NOTHING_KEPT = "the customer was erased; nothing is kept of this"
+EVENTS = "events"
+"""What is done here has no log of its own: its places are those of outcomes and consents."""
 
 _log = structlog.get_logger("engine.service.events")
 
@@ -111,6 +115,7 @@ class Events:
         signals: SignalRunner,
         clock: Clock,
         erased: ErasedCustomers | None = None,
+        late: LateWrites = NOBODY_ERASED,
     ) -> None:
         self._live = live
         self._store = store
@@ -120,6 +125,7 @@ class Events:
         self._signals = signals
         self._clock = clock
         self._erased = erased
+        self._late = late
         self._damaged: set[str] = set()
         self._versions = SchemaVersions(store.schemas)
         self._unlearnt = True
@@ -142,11 +148,25 @@ class Events:
         rules, now_ms = self.rules, self._clock()
         self._learn()
         batch = _Batch([None] * len(raw))
+        writing = self._late.begin(EVENTS)
         self._check(rules, raw, batch)
         self._report_outcomes(batch)
         self._record_consents(batch)
-        self._apply(rules, batch, now_ms)
+        try:
+            self._apply(rules, batch, now_ms)
+        finally:
+            self._take_back(writing, batch)
         return [fate if fate is not None else Fate(Verdict.REFUSED) for fate in batch.fates]
+
+    def _take_back(self, writing: Writing, batch: _Batch) -> None:
+        """Leaves nothing applied of customers who were erased since the batch began."""
+        places: dict[str, list[int]] = {}
+        for place, event in batch.checked.items():
+            places.setdefault(event.customer_id, []).append(place)
+        for customer_id, theirs in places.items():
+            if writing.took_back(customer_id, None):
+                for place in theirs:
+                    batch.fates[place] = _refused(Reason.CUSTOMER_ERASED, _NOTHING_KEPT)
 
     def refresh(self, *, limit: int = _LOOKED_AT) -> int:
         """Looks at customers that are due, the longest due first; returns how many.
@@ -179,18 +199,15 @@ class Events:
         erased = self._erased_now()
         for place, event in enumerate(raw):
             try:
+                _refuse_erased(event.customer_id, erased)  # first: what else is wrong makes a dead letter
                 check_form(event)
                 customer_id = event.customer_id
                 if event.identity is not None:
                     if event.identity not in resolved:
                         resolved[event.identity] = self._resolve(event.identity)
                     customer_id = resolved[event.identity]
-                checked = rules.check.check(event, customer_id)
-                if erased(customer_id):
-                    _log.warning("events.customer_erased", advice="stop its source, or readmit the customer")
-                    words = "the customer was erased; nothing is kept of this"
-                    raise EventRefused(Reason.CUSTOMER_ERASED, words)
-                batch.checked[place] = checked
+                    _refuse_erased(customer_id, erased)
+                batch.checked[place] = rules.check.check(event, customer_id)
             except EventRefused as refused:
                 batch.fates[place] = _refused(refused.reason, str(refused))
 
@@ -249,6 +266,7 @@ class Events:
 
     def _applied_before(self, events: Sequence[CheckedEvent]) -> set[bytes]:
         """Digests of the events whose ids are remembered, or that are too old to be."""
+        too_old_ms = self.rules.too_old_ms(self._clock())
         by_customer: dict[str, list[CheckedEvent]] = {}
         for event in events:
             by_customer.setdefault(event.customer_id, []).append(event)
@@ -257,7 +275,7 @@ class Events:
         def peek(customer_id: str, record: CustomerRecord) -> None:
             memory = read_memory(record.stream)
             for event in by_customer[customer_id]:
-                past = event.at_ms < memory.floor_ms and not event.late
+                past = event.at_ms < max(memory.floor_ms, too_old_ms) and not event.late
                 if past or memory.knows(event.digest):
                     found.add(event.digest)
 
@@ -292,6 +310,8 @@ class Events:
         self._learn()
 
         def change(_: str, record: CustomerRecord) -> Application:
+            if record.features is None and not record.stream:  # erased since it was due
+                return Application(CustomerChange(due_at_ms=0), (), None)
             return look_again(rules, self._adopted(record, rules), now_ms=now_ms, evaluate=evaluate)
 
         done, failed = self._changed(list(customers), change)
@@ -369,6 +389,12 @@ class Events:
             raise
         except StoreError as error:
             raise StateUnavailable("events cannot be applied now; send them again") from error
+
+
+def _refuse_erased(customer_id: str, erased: Callable[[str], object]) -> None:
+    if erased(customer_id):
+        _log.warning("events.customer_erased", advice="stop its source, or readmit the customer")
+        raise EventRefused(Reason.CUSTOMER_ERASED, _NOTHING_KEPT)
 
 
 def _submission(event: CheckedEvent) -> ConsentSubmission:

@@ -17,6 +17,7 @@ from engine.core import contact
 from engine.core.snapshot import Snapshot
 from engine.core.supply import PLENTY, Held, Supply, hold_key
 from engine.domain import Action, Decision, DecisionRequest
+from engine.service.late_writes import Writing
 from feature_store.contacts import key_digest
 from feature_store.errors import StoreError
 from feature_store.state import (
@@ -53,6 +54,7 @@ class Draft:
     supply: Supply
     decision: Decision
     now_ms: int
+    writing: Writing
     held: tuple[Held, ...] = ()
     key: str = ""
 
@@ -106,7 +108,9 @@ class Holding:
         def again(state: CustomerState, supply: Supply) -> Draft:
             if not state.consents_readable:
                 supply = self.nothing(snapshot, draft.request)
-            return replace(draft, state=state, supply=supply, decision=decide_again(state, supply))
+            request = replace(draft.request, customer_id=state.customer_id)  # merged into another meanwhile
+            decision = decide_again(state, supply)
+            return replace(draft, request=request, state=state, supply=supply, decision=decision)
 
         try:
             for _ in range(MAX_ATTEMPTS - 1):

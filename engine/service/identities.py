@@ -18,19 +18,25 @@ Transform = Callable[[Identity], Identity]
 
 
 class IdentityChange(StrEnum):
-    """What became of a link."""
+    """What became of a link, or of two customers who are one person."""
 
     LINKED = "linked"
     UNLINKED = "unlinked"
+    MERGED = "merged"
+    UNMERGED = "unmerged"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentityEntry:
-    """One change of one link. The identity's value is as it is kept: sealed where there is a key."""
+    """One change of one link, or of whom the customer is merged `into`.
+
+    The identity's value is as it is kept: sealed where there is a key; None where customers are merged.
+    """
 
     customer_id: str
     change: IdentityChange
-    identity: Identity
+    identity: Identity | None = None
+    into: str = ""
     actor: str
     reason: str
     received_at_ms: int
@@ -92,7 +98,7 @@ class Linking:
         return [
             (self.opened(entry.identity), entry)
             for entry in self.log.replay()
-            if entry.customer_id == customer_id
+            if entry.customer_id == customer_id and entry.identity is not None
         ]
 
     def _check(self, identity: Identity) -> None:

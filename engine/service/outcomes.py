@@ -13,11 +13,13 @@ from engine.domain import Action
 from engine.errors import (
     ActionNotReturned,
     DecisionNotLogged,
+    DecisionUnknown,
     RequestInvalid,
     StateUnavailable,
     Violation,
 )
-from engine.service.decisions import Clock, read_decision
+from engine.service.decisions import NO_SUCH_DECISION, Clock, read_decision
+from engine.service.late_writes import NOBODY_ERASED, LateWrites
 from engine.service.live import LiveSnapshot
 from engine.service.requests import RequestCheck
 from engine.service.settling import Settling, settle_budgets
@@ -26,6 +28,8 @@ from feature_store.errors import StoreError
 from feature_store.state import ContactEvent, OutcomeType
 from feature_store.store import OnlineStore
 
+OUTCOMES = "outcomes"
+"""Name of the log of outcomes among the logs."""
 MAX_AHEAD_MS = 5 * 60_000
 """How far a client's clock may be ahead of ours."""
 
@@ -52,12 +56,14 @@ class Outcomes:
         decisions: DecisionLog,
         log: OutcomeLog,
         clock: Clock,
+        late: LateWrites = NOBODY_ERASED,
     ) -> None:
         self._live = live
         self._store = store
         self._decisions = decisions
         self._log = log
         self._clock = clock
+        self._late = late
 
     def record(self, report: OutcomeReport) -> bool:
         """Logs and counts an outcome once; False where its id was counted before.
@@ -66,7 +72,10 @@ class Outcomes:
         """
         now_ms = self._clock()
         outcome, at_ms = _checked(report, now_ms)
+        writing = self._late.begin(OUTCOMES)
         decision = read_decision(self._decisions, report.decision_id)
+        if writing.is_erased(decision.request.customer_id):
+            raise DecisionUnknown(NO_SUCH_DECISION)
         if at_ms < decision.now_ms - MAX_AHEAD_MS:
             raise RequestInvalid([Violation("occur_time", "is before the decision")])
         returned = next((a for a in decision.decision.actions if a.action_id == report.action_id), None)
@@ -86,12 +95,18 @@ class Outcomes:
             ),
         )
         try:
-            self._log.append(entry)
-            return self._count(entry, decision)
+            position = self._log.append(entry)
         except LogUnavailable as error:
             raise DecisionNotLogged("the outcome cannot be logged, so it is not counted") from error
+        try:
+            counted = self._count(entry, decision)
         except StoreError as error:
             raise StateUnavailable("the outcome cannot be counted now; send it again") from error
+        finally:
+            erased = writing.took_back(decision.request.customer_id, position)
+        if erased:
+            raise DecisionUnknown(NO_SUCH_DECISION)
+        return counted
 
     def _count(self, entry: OutcomeEntry, decision: DecisionRecord) -> bool:
         """Counts the contact, and settles what the decision held for it; False where it was counted."""

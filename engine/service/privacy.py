@@ -11,14 +11,16 @@ from typing import Any, Final
 import msgspec
 
 from engine.decisionlog.checkpoints import Checkpoints
-from engine.decisionlog.erasure import entries_about, erase, erase_entries
-from engine.events.deadletters import DeadLetter, DeadLetterBox, LetterEntry
+from engine.decisionlog.erasure import entries_about, erase_entries
+from engine.events.deadletters import DeadLetter, DeadLetterBox, DiskDeadLetters
 from engine.events.memory import read_memory
+from engine.service.consent_texts import shown_texts
 from engine.service.erased import ErasedCustomers, ErasedEntry
 from feature_store.errors import StoreCorrupt
 from feature_store.exporting import exported
 from feature_store.schema import FeatureSchema
-from feature_store.state import CustomerRecord, Identity
+from feature_store.sealing import TextCipher
+from feature_store.state import CustomerRecord, Identity, MergedPart
 from feature_store.store import OnlineStore
 from feature_store.versions import SchemaVersions
 
@@ -42,12 +44,16 @@ CLASSES: Mapping[str, tuple[str, str]] = {
     "signals": ("facts derived from recent events", "until their `valid_until_ms`, and a later event"),
     "events": (
         "what ingestion remembers: tallies of streaming features, recent events, ids of applied events",
-        "each tally as long as its window, ids as long as events may be late",
+        "each tally as long as its window, ids as long as events may be late and 30 days at most besides",
     ),
     "decisions": ("every decision with the state and context it was made from", _UNTIL_ERASED),
     "outcomes": ("what happened after decisions, and the consents each contact rested on", _UNTIL_ERASED),
     "shadow": ("what a shadow version of the rules would have answered", _UNTIL_ERASED),
     "dead_letters": ("events that could not be applied", "until they are erased, or dropped"),
+    "merged": (
+        "what was held of customers merged into this one, by id; their contacts are among the contacts",
+        _UNTIL_ERASED,
+    ),
     "erasure": ("an earlier erasure: that and when, without an id", "for good"),
 }
 """What each class of data is, and how long it is kept."""
@@ -55,15 +61,19 @@ CLASSES: Mapping[str, tuple[str, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holdings:
-    """Every place that holds anything of customers; `log_directories` by name, as in `engine.logfiles`."""
+    """Every place that holds anything of customers; `log_directories` by name, as in `engine.logfiles`.
+
+    `texts` opens what is sealed of consents, and `identity` what is of identities.
+    """
 
     store: OnlineStore
     log_directories: Mapping[str, Path]
     checkpoints_of: Callable[[str], Checkpoints]
-    letters_directory: Path
-    letters: DeadLetterBox
+    letters: DiskDeadLetters
     streams: Sequence[DeadLetterBox]
     erased: ErasedCustomers
+    texts: TextCipher
+    identity: Callable[[Identity], Identity]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,16 +101,17 @@ def export(holdings: Holdings, customer_id: str, *, schema: FeatureSchema, now_m
     data: dict[str, Any] = {
         "features": _features(holdings.store, customer_id, record, schema),
         "identities": _plain(identities),
-        "identity_log": entries["identities"],
-        "consents": _plain(record.consents),
-        "consent_ledger": entries["consents"],
+        "identity_log": [_with_identity(holdings, entry) for entry in entries["identities"]],
+        "consents": _plain([shown_texts(consent, holdings.texts) for consent in record.consents]),
+        "consent_ledger": _opened(entries["consents"], holdings.texts),
         "contacts": _plain(record.contacts.events),
         "signals": _plain(record.signals),
         "events": _remembered(record),
-        "decisions": entries[DECISIONS],
+        "decisions": _opened(entries[DECISIONS], holdings.texts),
         "outcomes": entries["outcomes"],
         "shadow": entries["shadow"],
         "dead_letters": [_letter(x) for x in _letters(holdings, _Naming(customer_id, holdings.store))],
+        "merged": [_merged(holdings, part, schema) for part in record.parts],
         "erasure": None if before is None else _plain(before),
     }
     return {
@@ -129,23 +140,20 @@ def held(holdings: Holdings, customer_id: str) -> Held:
 def forget(holdings: Holdings, customer_id: str, *, actor: str, reason: str, now_ms: int) -> Held:
     """Erases a customer everywhere and notes that and when; what there was. Again is harmless.
 
-    The note comes first, so that no event brings anything back meanwhile. A decision that was under way when
-    the state went may still be logged after its log was gone through: a second call finds it. `actor` and
-    `reason` stay in the registers and must not name the customer. Raises StoreError and LogError.
+    The note comes first: no event brings anything back meanwhile, and whoever is about to write of the
+    customer sees it and takes back what this does not find (`engine.service.late_writes`). `actor` and
+    `reason` stay in the registers and must not name the customer. Raises StoreError and LogError, and
+    StoreCorrupt where a dead letter may name the customer and cannot be read.
     """
     found = held(holdings, customer_id)
     if found.erased_before is None:
         holdings.erased.add(customer_id, actor=actor, reason=reason, now_ms=now_ms)
+    else:
+        holdings.erased.announce()
     naming = _Naming(customer_id, holdings.store)
-    erase(
-        holdings.letters_directory,
-        lambda body: naming.is_in(_letter_entry.decode(body).event),
-        actor=actor,
-        reason=reason,
-        now_ms=now_ms,
-    )
+    holdings.letters.erase(naming.is_in, actor=actor, reason=reason, now_ms=now_ms)
     for box in holdings.streams:
-        box.remove([letter.id for letter in box.letters() if naming.is_in(letter.event)], now_ms=now_ms)
+        box.remove([letter.id for letter in box.letters() if naming.is_in(letter)], now_ms=now_ms)
     holdings.store.erase(customer_id)
     decided = _decision_ids(holdings, customer_id)
     for log in _LOGS_IN_ORDER:
@@ -168,14 +176,22 @@ class _Naming:
     customer_id: str
     store: OnlineStore
 
-    def is_in(self, text: str) -> bool:
-        """Of what is no JSON object, whether the id stands anywhere in it: rather one letter too many."""
+    def is_in(self, letter: DeadLetter) -> bool:
+        """Of what is no JSON object, whether the id stands anywhere in it: rather one letter too many.
+
+        Raises StoreCorrupt where the letter cannot be read, as then nobody can tell.
+        """
+        if letter.unread:
+            raise StoreCorrupt(
+                f"dead letter {letter.id} may name the customer: {letter.unread}; or drop the letter, with "
+                "`arbiter events dlq drop`"
+            )
         try:
-            event = json.loads(text)
+            event = json.loads(letter.event)
         except ValueError:
             event = None
         if not isinstance(event, dict):
-            return self.customer_id in text
+            return self.customer_id in letter.event
         named = event.get("identity")
         if event.get("customer_id") == self.customer_id:
             return True
@@ -239,7 +255,28 @@ def _about(
 
 def _letters(holdings: Holdings, naming: _Naming) -> Iterator[DeadLetter]:
     for box in (holdings.letters, *holdings.streams):
-        yield from (letter for letter in box.letters() if naming.is_in(letter.event))
+        yield from (letter for letter in box.letters() if naming.is_in(letter))
+
+
+def _with_identity(holdings: Holdings, entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry of the identity log with its identity readable; as it is kept where no key opens it."""
+    written = entry.get("identity")
+    if not isinstance(written, dict):
+        return entry
+    try:
+        identity = holdings.identity(Identity(written["type"], written["value"]))
+    except StoreCorrupt as error:
+        return {**entry, "identity": {**written, "unread": str(error)}}
+    return {**entry, "identity": _plain(identity)}
+
+
+def _opened(value: Any, texts: TextCipher) -> Any:  # noqa: ANN401  # JSON
+    """A document with every sealed text of a consent in it readable, or the words why one is not."""
+    if isinstance(value, str):
+        return texts.shown(value)
+    if isinstance(value, dict):
+        return {name: _opened(each, texts) for name, each in value.items()}
+    return [_opened(each, texts) for each in value] if isinstance(value, list) else value
 
 
 def _letter(letter: DeadLetter) -> dict[str, Any]:
@@ -259,7 +296,42 @@ def _features(
     }
 
 
-def _remembered(record: CustomerRecord) -> Any:  # noqa: ANN401  # JSON
+def _merged(holdings: Holdings, part: MergedPart, schema: FeatureSchema) -> dict[str, Any]:
+    """What a customer was when it was merged, and every entry of the logs under its id."""
+    entries = _entries(holdings, part.customer_id)
+    return {
+        "customer_id": part.customer_id,
+        "into": part.into,
+        "merged_at_ms": part.at_ms,
+        "features": _part_features(holdings.store, part, schema),
+        "identities": _plain(holdings.store.identities(part.customer_id)),
+        "identity_log": [_with_identity(holdings, entry) for entry in entries["identities"]],
+        "consent_ledger": _opened(entries["consents"], holdings.texts),
+        "contacts": _plain(part.contacts.events),
+        "signals": _plain(part.signals),
+        "events": _remembered(part),
+        "decisions": _opened(entries[DECISIONS], holdings.texts),
+        "outcomes": entries["outcomes"],
+        "shadow": entries["shadow"],
+        "dead_letters": [_letter(x) for x in _letters(holdings, _Naming(part.customer_id, holdings.store))],
+    }
+
+
+def _part_features(store: OnlineStore, part: MergedPart, schema: FeatureSchema) -> dict[str, Any] | None:
+    """Features by name; only of which schema they are where they cannot be read in this one."""
+    if part.features is None:
+        return None
+    vector = SchemaVersions(store.schemas).read(part.features, schema, now_ms=part.at_ms)
+    if vector.schema_version != schema.digest:
+        return {"schema": vector.schema_version}
+    return {
+        "schema": part.features.schema_version,
+        "values": dict(zip(schema.index, schema.decode_all(vector.values), strict=True)),
+        "view_times_ms": dict(zip((view.name for view in schema.view), vector.view_times_ms, strict=True)),
+    }
+
+
+def _remembered(record: CustomerRecord | MergedPart) -> Any:  # noqa: ANN401  # JSON
     """What ingestion remembers, by field; bytes in base64."""
     if not record.stream:
         return None
@@ -269,6 +341,3 @@ def _remembered(record: CustomerRecord) -> Any:  # noqa: ANN401  # JSON
 
 def _plain(value: object) -> Any:  # noqa: ANN401  # JSON
     return msgspec.to_builtins(value, str_keys=True)
-
-
-_letter_entry: Final = msgspec.json.Decoder(LetterEntry)

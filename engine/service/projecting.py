@@ -6,17 +6,23 @@ the consents before or those after, never a mixture and never more than one of t
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from engine.decisionlog.ledger import ConsentLedger
+from engine.service.merges import Merge, persons, standing
 from feature_store.consents import prevailing
+from feature_store.merging import said_together, united_consents
 from feature_store.state import ConsentRecord, CustomerChange, CustomerRecord
 from feature_store.store import OnlineStore
 
 Projection = tuple[ConsentRecord, ...]
 """One customer's prevailing records, by purpose and channel."""
+
+Merges = Callable[[], Sequence[Merge]]
+"""Every merge as the log of identities has it now."""
 
 _PAGE = 500
 _ROUNDS = 10
@@ -55,27 +61,34 @@ class Rebuilt:
 
 
 def rebuild(
-    store: OnlineStore, ledger: ConsentLedger, *, write: bool, told: Callable[[int], None] = lambda _n: None
+    store: OnlineStore,
+    ledger: ConsentLedger,
+    *,
+    write: bool,
+    told: Callable[[int], None] = lambda _n: None,
+    merges: Merges = tuple,
 ) -> Rebuilt:
     """Compares every customer's online consents to the ledger and, if `write`, replaces those that differ.
 
-    `told` gets the number of customers compared so far. Raises StoreError and LogError; what was replaced
-    until then is right, and to begin again is harmless.
+    `told` gets the number of customers compared so far; `merges` gives those of the log of identities. Raises
+    StoreError and LogError; what was replaced until then is right, and to begin again is harmless.
     """
     found = Rebuilt()
-    projected = project(ledger)
+    projected = project(ledger, merges=merges())
     suspects: dict[str, Projection] = {}
     for page in _pages(_everybody(store, projected)):
         suspects |= _unlike(_stored(store, page), projected)
         found.customers += len(page)
         told(found.customers)
-    found.differences = _confirmed(store, ledger, suspects)
+    found.differences = _confirmed(store, ledger, merges, suspects)
     if write:
-        _settle(store, ledger, {d.customer_id: d.stored for d in found.differences}, found)
+        _settle(store, ledger, merges, {d.customer_id: d.stored for d in found.differences}, found)
     return found
 
 
-def _confirmed(store: OnlineStore, ledger: ConsentLedger, suspects: Mapping[str, object]) -> list[Difference]:
+def _confirmed(
+    store: OnlineStore, ledger: ConsentLedger, merges: Merges, suspects: Mapping[str, object]
+) -> list[Difference]:
     """Differences that are still there: a change that was on its way is not one."""
     wrong: dict[str, Projection] = {}
     expected: Mapping[str, Projection] = {}
@@ -83,7 +96,7 @@ def _confirmed(store: OnlineStore, ledger: ConsentLedger, suspects: Mapping[str,
         if not suspects:
             return []
         stored = {c: held for page in _pages(suspects) for c, held in _stored(store, page).items()}
-        expected = project(ledger, suspects)
+        expected = project(ledger, suspects, merges())
         suspects = wrong = _unlike(stored, expected)
     return [Difference(c, held, expected.get(c, ())) for c, held in sorted(wrong.items())]
 
@@ -93,17 +106,67 @@ def _unlike(stored: Mapping[str, Projection], expected: Mapping[str, Projection]
     return {c: held for c, held in stored.items() if not same(held, expected.get(c, ()))}
 
 
-def project(ledger: ConsentLedger, only: Mapping[str, object] | None = None) -> dict[str, Projection]:
-    """What every customer said, or those of `only`, as stores would hold it."""
-    kept: dict[str, dict[tuple[str, str], ConsentRecord]] = {}
+def project(
+    ledger: ConsentLedger, only: Iterable[str] | None = None, merges: Iterable[Merge] = ()
+) -> dict[str, Projection]:
+    """What every customer said, or those of `only`, as stores would hold it.
+
+    Who is merged into another has what the two said together, as if merges that were undone had never been.
+    """
+    lasting = standing(merges)
+    wanted = None if only is None else persons(lasting, only)
+    said = _Said(lasting)
     for position, entry in ledger.replay_places():
-        if only is not None and entry.customer_id not in only:
-            continue
-        record = replace(entry.consent, position=position)
-        own = kept.setdefault(entry.customer_id, {})
+        if wanted is None or entry.customer_id in wanted:
+            said.hear(entry.customer_id, replace(entry.consent, position=position), entry.received_at_ms)
+    return said.by_customer()
+
+
+class _Said:
+    """What customers said, in the order it came in, and became one person in the order of merges."""
+
+    def __init__(self, merges: Sequence[Merge]) -> None:
+        self._to_come = deque(merges)
+        self._into: dict[str, str] = {}
+        self._merged_at_ms: dict[str, int] = {}
+        self._kept: dict[str, dict[tuple[str, str], ConsentRecord]] = {}
+
+    def hear(self, customer_id: str, record: ConsentRecord, received_at_ms: int) -> None:
+        """Takes in one more record."""
+        self._merge_until(received_at_ms)
+        person = self._person(customer_id)
+        merged_at_ms, own = self._merged_at_ms.get(person), self._kept.setdefault(person, {})
+        if merged_at_ms is not None:
+            self._keep(person, said_together(own.values(), record, merged_at_ms=merged_at_ms))
+            return
         place = _place(record)
         own[place] = prevailing(own[place], record) if place in own else record
-    return {customer: tuple(own[place] for place in sorted(own)) for customer, own in kept.items()}
+
+    def by_customer(self) -> dict[str, Projection]:
+        """The records of each, by purpose and channel."""
+        while self._to_come:
+            self._merge(self._to_come.popleft())
+        found = {person: tuple(own[place] for place in sorted(own)) for person, own in self._kept.items()}
+        return found | {merged: found.get(self._person(merged), ()) for merged in self._into}
+
+    def _merge_until(self, now_ms: int) -> None:
+        while self._to_come and self._to_come[0].at_ms <= now_ms:
+            self._merge(self._to_come.popleft())
+
+    def _merge(self, merge: Merge) -> None:
+        person, other = self._person(merge.into), merge.customer_id
+        kept = [tuple(self._kept.pop(name, {}).values()) for name in (person, other)]
+        self._keep(person, united_consents(*kept, at_ms=merge.at_ms))
+        self._into[other] = merge.into
+        self._merged_at_ms[person] = merge.at_ms
+
+    def _keep(self, person: str, records: Iterable[ConsentRecord]) -> None:
+        self._kept[person] = {_place(record): record for record in records}
+
+    def _person(self, customer_id: str) -> str:
+        while customer_id in self._into:
+            customer_id = self._into[customer_id]
+        return customer_id
 
 
 def same(stored: Sequence[ConsentRecord], expected: Sequence[ConsentRecord]) -> bool:
@@ -112,18 +175,22 @@ def same(stored: Sequence[ConsentRecord], expected: Sequence[ConsentRecord]) -> 
 
 
 def _said(records: Sequence[ConsentRecord]) -> list[ConsentRecord]:
-    """Without places: what a client sent twice may be known by either."""
-    return [replace(record, position=0) for record in records]
+    """Without places, as what a client sent twice may be known by either, and without the texts that no
+    decision sees: the same ones may be sealed under different keys.
+    """
+    return [replace(record, position=0, actor="", evidence="") for record in records]
 
 
-def _settle(store: OnlineStore, ledger: ConsentLedger, wrong: dict[str, Projection], found: Rebuilt) -> None:
+def _settle(
+    store: OnlineStore, ledger: ConsentLedger, merges: Merges, wrong: dict[str, Projection], found: Rebuilt
+) -> None:
     """Replaces what differs. What changed since it was compared is compared again with the ledger as it is
     by then, which holds that change: it is on disk before any store sees it.
     """
     for _ in range(_ROUNDS):
         if not wrong:
             return
-        expected = project(ledger, wrong)
+        expected = project(ledger, wrong, merges())
         changed: dict[str, Projection] = {}
         for page in _pages(iter(wrong)):
             swap = _Swap(wrong, expected)

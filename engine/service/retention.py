@@ -6,7 +6,7 @@ contacts that a policy of the rules counts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import islice
@@ -20,7 +20,10 @@ from engine.decisionlog.checkpoints import Checkpoints
 from engine.decisionlog.erasure import erase
 from engine.decisionlog.ledger import ConsentEntry, consent_ledger
 from engine.decisionlog.reading import frames, list_segments
+from engine.events.applying import EventRules, tidied
 from engine.events.deadletters import DeadLetterBox
+from engine.service.identities import identity_log
+from engine.service.merges import merges_in
 from feature_store.consents import prevailing
 from feature_store.contacts import DAY_MS
 from feature_store.state import ConsentRecord, ContactHistory, CustomerChange, CustomerRecord
@@ -30,8 +33,11 @@ REASON: Final = "retention"
 ACTOR: Final = "arbiter retention run"
 AGED_LOGS: Final = ("decisions", "outcomes", "shadow", "dead-letters")
 CONSENTS: Final = "consents"
+IDENTITIES: Final = "identities"
 CONTACTS: Final = "contacts"
 STREAM_LETTERS: Final = "dead letters of the stream"
+EVENTS: Final = "events"
+DUE_AT_ONCE: Final = 100_000
 _PAGE: Final = 500
 
 
@@ -56,7 +62,7 @@ class Retention:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ageing:
-    """Every place in which something grows old."""
+    """Every place in which something grows old; the log of identities tells who was merged."""
 
     store: OnlineStore
     log_directories: Mapping[str, Path]
@@ -81,6 +87,26 @@ def enforce(places: Ageing, retention: Retention, *, now_ms: int, write: bool) -
     if contacts_ms is not None:
         gone[CONTACTS] = _contacts(places.store, contacts_ms, now_ms=now_ms, write=write)
     return gone
+
+
+def tidy(store: OnlineStore, rules: EventRules, *, now_ms: int, write: bool) -> int:
+    """Drops what ingestion remembers beyond its time, and ended signals; how many things, or would.
+
+    Servers do it when a customer is due; this is for customers whom none has looked at. Of those who do not
+    exist only so many are looked at in one run; the longest due come first. Raises StoreError.
+    """
+    gone: dict[str, int] = {}
+
+    def change(customer_id: str, record: CustomerRecord) -> CustomerChange | None:
+        changed, gone[customer_id] = tidied(rules, record, now_ms=now_ms)
+        return changed if write else None
+
+    for page in _pages(store.customers()):
+        store.update(page, change)
+    due = store.due(now_ms=now_ms, limit=DUE_AT_ONCE)
+    for page in _pages(name for name in due if name not in gone):
+        store.update(page, change)
+    return sum(gone.values())
 
 
 class _Aged(msgspec.Struct):
@@ -114,30 +140,52 @@ def _erased(places: Ageing, log: str, wanted: Callable[[bytes], bool], *, now_ms
 
 
 def _superseded(places: Ageing, limit_ms: int) -> Callable[[bytes], bool]:
-    """Names entries of which a later one took the place before the limit; never one that is in force."""
-    current: dict[tuple[str, str, str], ConsentRecord] = {}
-    ended: dict[bytes, int] = {}
+    """Names entries of which a later one took the place before the limit; never one that is in force.
+
+    Nor any of who was ever merged: which of two persons' words is in force may change when they are parted.
+    """
     directory = places.log_directories[CONSENTS]
     if not directory.is_dir():
         return lambda _body: False
-    for position, entry in consent_ledger(directory).replay_places():
-        record = replace(entry.consent, position=position)
-        place = (entry.customer_id, record.purpose, record.channel)
-        before = current.get(place)
-        if before is None:
-            current[place] = record
-            continue
-        current[place] = prevailing(before, record)
-        loser = before if current[place] is record else record
-        ended[_name(entry.customer_id, loser)] = entry.received_at_ms
-    for (customer_id, _, _), record in current.items():  # said twice, it is in force all the same
-        ended.pop(_name(customer_id, record), None)
+    merged = _merged_ids(places.log_directories.get(IDENTITIES))
+    ended = _ended(e for e in consent_ledger(directory).replay() if e.customer_id not in merged)
 
     def wanted(body: bytes) -> bool:
         entry = _consent.decode(body)
         return ended.get(_name(entry.customer_id, entry.consent), limit_ms) < limit_ms
 
     return wanted
+
+
+def _ended(said: Iterable[ConsentEntry]) -> Mapping[bytes, int]:
+    """When each word that is no longer in force was superseded, by its name.
+
+    An objection and the later refusal that renewed it are in force together.
+    """
+    current: dict[tuple[str, str, str], tuple[ConsentRecord, list[bytes]]] = {}
+    ended: dict[bytes, int] = {}
+    for entry in said:
+        record, name = entry.consent, _name(entry.customer_id, entry.consent)
+        place = (entry.customer_id, record.purpose, record.channel)
+        before, names = current.get(place, (record, []))
+        kept = prevailing(before, record)
+        if kept is record:
+            ended |= dict.fromkeys(names, entry.received_at_ms)
+            current[place] = record, [name]
+        elif kept is before:
+            ended[name] = entry.received_at_ms
+        else:
+            current[place] = kept, [*names, name]
+    in_force = {name for _, names in current.values() for name in names}  # said twice, it is so all the same
+    return {name: at_ms for name, at_ms in ended.items() if name not in in_force}
+
+
+def _merged_ids(directory: Path | None) -> set[str]:
+    """Who was ever merged into another, or another into them."""
+    if directory is None or not directory.is_dir():
+        return set()
+    merges = merges_in(identity_log(directory).replay())
+    return {name for merge in merges for name in (merge.customer_id, merge.into)}
 
 
 def _name(customer_id: str, record: ConsentRecord) -> bytes:

@@ -20,11 +20,15 @@ from engine.core.snapshot import Snapshot
 from engine.decisionlog.errors import LogError
 from engine.decisionlog.ledger import ShadowEntry, ShadowLog
 from engine.decisionlog.record import DecisionRecord
+from engine.service.late_writes import NOBODY_ERASED, LateWrites
+from feature_store.versions import SchemaVersions
 
 _log = structlog.get_logger("engine.service.shadowing")
 
 QUEUE: Final = 64
 """Records that may wait: with half a millisecond each, 30 ms of work."""
+SHADOW = "shadow"
+"""Name of the log of a shadow's answers among the logs."""
 _LOOK_S: Final = 0.25
 """How long the thread waits for a record before it sees whether it should end."""
 
@@ -42,8 +46,11 @@ class ShadowCounts:
 class Shadow:
     """Evaluates decisions with a second snapshot, in a thread that runs inside the `with` block."""
 
-    def __init__(self, log: ShadowLog) -> None:
+    def __init__(self, log: ShadowLog, versions: SchemaVersions, *, late: LateWrites = NOBODY_ERASED) -> None:
+        """`versions` tells how to read features that were logged in another schema than the shadow's."""
         self._log = log
+        self._versions = versions
+        self._late = late
         self._snapshot: Snapshot | None = None
         self._waiting: queue.Queue[DecisionRecord] = queue.Queue(QUEUE)
         self._counts = ShadowCounts()
@@ -114,7 +121,7 @@ class Shadow:
             shadowed = decide(
                 snapshot,
                 request,
-                record.state,
+                self._versions.state(record.state, snapshot.schema, now_ms=record.now_ms),
                 now_ms=record.now_ms,
                 supply=record.supplied,
                 with_model_reasons=False,
@@ -135,8 +142,10 @@ class Shadow:
             shadow_returned=after,
             received_at_ms=record.now_ms,
         )
+        writing = self._late.begin(SHADOW)
         try:
-            self._log.append(entry)
+            if not writing.is_erased(request.customer_id):
+                writing.took_back(request.customer_id, self._log.append(entry))
         except LogError as error:
             _log.warning("rules.shadow.not_logged", cause=str(error))
         return True

@@ -28,6 +28,10 @@ class Watch(Protocol):
         """Rules and models were loaded anew, or refused."""
         ...
 
+    def checkpointed(self, *, well: bool) -> None:
+        """Heads of the hash chains were noted outside the logs, or those of one could not be."""
+        ...
+
 
 class Unwatched:
     """Counts nothing."""
@@ -42,6 +46,9 @@ class Unwatched:
         """As the port says."""
 
     def reloaded(self, *, well: bool) -> None:
+        """As the port says."""
+
+    def checkpointed(self, *, well: bool) -> None:
         """As the port says."""
 
 

@@ -262,6 +262,8 @@ def _requested(entry: CaseEntry) -> list[tuple[YamlPath, str, Given | None]]:
         "placement": entry.placement,
         "language": entry.language,
         "limit": entry.limit,
+        "global_privacy_control": entry.global_privacy_control,
+        "consents_readable": entry.consents_readable,
     }
     changes: list[tuple[YamlPath, str, Given | None]] = [
         ((name,), name, value) for name, value in plain.items() if value is not None

@@ -148,6 +148,8 @@ class CaseEntry(Strict):
     placement: Id | None = None
     language: str | None = None
     limit: Annotated[int, Field(strict=True, ge=1, le=100)] | None = None
+    global_privacy_control: Annotated[bool, Field(strict=True)] | None = None
+    consents_readable: Annotated[bool, Field(strict=True)] | None = None
     context: dict[Name, Given] = Field(default_factory=dict)
     filter: FilterFixture = FilterFixture()
     now: Moment | None = None

@@ -66,6 +66,8 @@ class Facts:
     placement: str = ""
     language: str = ""
     limit: int = 3
+    global_privacy_control: bool = False
+    consents_readable: bool = True
     filter: ActionFilter = field(default_factory=ActionFilter)
     features: dict[str, Any] = field(default_factory=dict)
     consents: dict[tuple[str, str], ConsentState] = field(default_factory=dict)
@@ -118,6 +120,10 @@ class Facts:
                 self.limit = value
             case "now":
                 self.now_ms = instant_value(value)
+            case "global_privacy_control" if value is None or isinstance(value, bool):
+                self.global_privacy_control = value is True
+            case "consents_readable" if value is None or isinstance(value, bool):
+                self.consents_readable = value is not False
             case _:
                 raise FactWrong(f"unknown or wrong fact `{name}`", did_you_mean(name, _ROOTS))
 
@@ -243,10 +249,13 @@ class Facts:
             limit=self.limit,
             filter=self.filter,
             language=self.language or self.rulebook.vocabulary.languages[0],
+            global_privacy_control=self.global_privacy_control,
         )
 
     def state(self) -> CustomerState:
-        """What the store would hold of the customer."""
+        """What the store would hold of the customer; nothing where it is away, as decisions then see it."""
+        if not self.consents_readable:
+            return CustomerState(self.customer, consents_readable=False)
         times = tuple(self.now_ms - self.ages.get(view.name, 0) for view in self.schema.view)
         return CustomerState(
             customer_id=self.customer,
@@ -280,6 +289,8 @@ _ROOTS = (
     "placement",
     "language",
     "limit",
+    "global_privacy_control",
+    "consents_readable",
     "now",
 )
 

@@ -125,7 +125,7 @@ def record_decision(
     frames = {r.id: p.frame for _, p in (before, after) for r in p.rules if p.frame is not None}
     inputs = snapshot.rulebook.vocabulary.inputs
     causes = {m.name: m.cause.value for m in decision.missing_inputs}
-    if not decision.profiled:
+    if not decision.profiled and state.consents_readable:
         causes |= {i.name: MissingCause.WITHHELD.value for i in inputs if i.behavioural}
     places = {action.id: i for i, action in enumerate(actions)}
     last = after[1].frame or Frame([None] * len(inputs), 0, now_ms)

@@ -43,9 +43,9 @@ from feature_store.keeping import (
     customer_bytes,
     identity_digest,
     identity_order,
-    merged_consents,
     merged_signals,
 )
+from feature_store.merging import said_together
 from feature_store.oversight import KindStats, StoreCondition, StoreStats, mebibytes
 from feature_store.state import (
     ConsentRecord,
@@ -65,10 +65,10 @@ from feature_store.store import FeatureMerge, Update
 if TYPE_CHECKING:
     from feature_store.embedded.environment import Database, Snapshot
 
-_KINDS = (b"customers", b"consents", b"contacts", b"signals", b"stream", b"carried")
+_KINDS = (b"customers", b"consents", b"contacts", b"signals", b"merged", b"stream", b"carried")
 """One value for each customer: what decisions read, then what only updates read, then the rest."""
 
-_READ_KINDS, _UPDATED_KINDS = 4, 5
+_READ_KINDS, _UPDATED_KINDS = 5, 6
 _STATE = (
     *((name, False) for name in _KINDS),
     (b"identities", True),
@@ -121,7 +121,7 @@ class EmbeddedStore:
         self._clock = clock
         self._kinds, others = state.databases[: len(_KINDS)], state.databases[len(_KINDS) :]
         self._read_databases = self._kinds[:_READ_KINDS]
-        self._customers, self._consents, self._contacts, self._signals, self._stream, self._carried = (
+        self._customers, self._consents, self._contacts, self._signals, self._parts, _, self._carried = (
             self._kinds
         )
         self._identities, self._due, self._due_at, self._schemas = others[:4]
@@ -133,10 +133,7 @@ class EmbeddedStore:
             key = customer_bytes(customer_id)
         except StoreRefused:
             return None  # no customer can have been kept under it
-        features, consents, contacts, signals = self._state.get(key, self._read_databases)
-        if features is None:
-            return None
-        return layout.decode_state(customer_id, features, consents, contacts, signals)
+        return _decoded_state(customer_id, self._state.get(key, self._read_databases))
 
     def read_many(self, customer_ids: Sequence[str]) -> list[CustomerState | None]:
         """`read` of many customers, all from one snapshot."""
@@ -163,30 +160,28 @@ class EmbeddedStore:
 
         self._state.write(put)
 
+    def _stored(self, txn: Snapshot, key: bytes) -> list[bytes | None]:
+        return [txn.get(key, db=database) for database in self._kinds[:_UPDATED_KINDS]]
+
     def _record(self, txn: Snapshot, customer_id: str, key: bytes) -> CustomerRecord:
-        stored = [txn.get(key, db=database) for database in self._kinds[:_UPDATED_KINDS]]
-        return layout.decode_record(customer_id, *stored)
+        return layout.decode_record(customer_id, *self._stored(txn, key))
 
     def _apply(self, txn: Snapshot, customer_id: str, key: bytes, change: CustomerChange) -> None:
-        if change.features is not None:
-            txn.put(key, layout.encode_features(customer_id, change.features), db=self._customers)
-        if change.consents is not None:
-            value = layout.encode_consents(customer_id, change.consents) if change.consents else None
-            _put_or_delete(txn, self._consents, key, value)
-        if change.contacts is not None:
-            self._put_contacts(txn, customer_id, key, change.contacts)
-        if change.signals is not None:
-            value = layout.encode_signals(customer_id, change.signals) if change.signals else None
-            _put_or_delete(txn, self._signals, key, value)
-        if change.stream is not None:
-            value = layout.encode_stream(customer_id, change.stream) if change.stream else None
-            _put_or_delete(txn, self._stream, key, value)
+        before = self._stored(txn, key)
+        after = layout.encode_change(customer_id, change, before)
+        for database, old, new in zip(self._kinds, before, after, strict=False):
+            if new != old:
+                _put_or_delete(txn, database, key, new)
         if change.due_at_ms is not None:
             self._mark_due(txn, key, change.due_at_ms)
 
     def _put_contacts(self, txn: Snapshot, customer_id: str, key: bytes, history: ContactHistory) -> None:
-        value = layout.encode_contacts(customer_id, history) if history.events else None
-        _put_or_delete(txn, self._contacts, key, value)
+        """Keeps a history of a customer and of all merged into it, each contact with whose it is."""
+        contacts, parts = txn.get(key, db=self._contacts), txn.get(key, db=self._parts)
+        new_contacts, new_parts = layout.changed_contacts(customer_id, history, contacts, parts)
+        _put_or_delete(txn, self._contacts, key, new_contacts)
+        if new_parts != parts:
+            _put_or_delete(txn, self._parts, key, new_parts)
 
     def _mark_due(self, txn: Snapshot, key: bytes, at_ms: int) -> None:
         """Sets when the customer is to be looked at again; 0 for never."""
@@ -217,12 +212,12 @@ class EmbeddedStore:
         key, now_ms = customer_bytes(state.customer_id), self._clock()
 
         def put(txn: Snapshot) -> bool:
-            stored = txn.get(key, db=self._contacts)
-            if (stored or b"") != state.contacts_token:
+            stored, parts = txn.get(key, db=self._contacts), txn.get(key, db=self._parts)
+            if layout.contacts_token(stored, parts) != state.contacts_token:
                 return False
             if reservations:
                 history = reserved(
-                    self._history(state.customer_id, stored),
+                    layout.decode_all_contacts(state.customer_id, stored, parts),
                     reservations,
                     now_ms=now_ms,
                     keep_ms=self._contact_history_ms,
@@ -268,25 +263,34 @@ class EmbeddedStore:
 
     def put_customers(self, customers: Iterable[tuple[str, FeatureVector]]) -> int:
         """Creates customers or replaces their features, all of them or none; returns how many."""
-        packed = [(customer_bytes(name), layout.encode_features(name, vector)) for name, vector in customers]
+        packed = {name: layout.encode_features(name, vector) for name, vector in customers}
 
         def put(txn: Snapshot) -> None:
-            for key, value in packed:
-                txn.put(key, value, db=self._customers)
+            for customer_id, value in packed.items():
+                key = customer_bytes(customer_id)
+                stored = [txn.get(key, db=self._customers)]
+                (kept,) = layout.reloaded_features([customer_id], stored, [value])
+                txn.put(key, kept, db=self._customers)
 
         self._state.write(put)
-        return len({key for key, _ in packed})
+        return len(packed)
 
     def merge_features(self, customer_ids: Sequence[str], merge: FeatureMerge) -> None:
         """Replaces the packed features of many customers, some at a time so that other writers get in."""
         keys = [customer_bytes(customer_id) for customer_id in customer_ids]
         for start in range(0, len(keys), _MERGED_AT_ONCE):
-            self._merge_part(range(start, min(start + _MERGED_AT_ONCE, len(keys))), keys, merge)
+            places = range(start, min(start + _MERGED_AT_ONCE, len(keys)))
+            self._merge_part(places, customer_ids, keys, merge)
 
-    def _merge_part(self, places: Sequence[int], keys: Sequence[bytes], merge: FeatureMerge) -> None:
+    def _merge_part(
+        self, places: Sequence[int], customer_ids: Sequence[str], keys: Sequence[bytes], merge: FeatureMerge
+    ) -> None:
+        names = [customer_ids[place] for place in places]
+
         def put(txn: Snapshot) -> None:
             stored = [txn.get(keys[place], db=self._customers) for place in places]
-            values = merge(places, stored)
+            merged = merge(places, layout.loaded_features(names, stored))
+            values = layout.reloaded_features(names, stored, merged)
             with txn.cursor(self._customers) as cursor:
                 cursor.putmulti(zip((keys[place] for place in places), values, strict=True))
 
@@ -346,8 +350,10 @@ class EmbeddedStore:
                 key = customer_bytes(customer_id)
                 stored = txn.get(key, db=self._consents)
                 current = layout.decode_consents(customer_id, stored) if stored is not None else ()
-                merged = merged_consents(current, new)
-                txn.put(key, layout.encode_consents(customer_id, merged), db=self._consents)
+                merged_at_ms = layout.latest_merge_ms(customer_id, txn.get(key, db=self._parts))
+                for record in new:
+                    current = said_together(current, record, merged_at_ms=merged_at_ms)
+                txn.put(key, layout.encode_consents(customer_id, current), db=self._consents)
 
         self._state.write(put)
 
@@ -370,8 +376,9 @@ class EmbeddedStore:
         place, now_ms = customer_bytes(customer_id), self._clock()
 
         def put(txn: Snapshot) -> bool:
+            contacts, parts = txn.get(place, db=self._contacts), txn.get(place, db=self._parts)
             longer = extended(
-                self._history(customer_id, txn.get(place, db=self._contacts)),
+                layout.decode_all_contacts(customer_id, contacts, parts),
                 event,
                 key=key,
                 now_ms=now_ms,
@@ -384,9 +391,6 @@ class EmbeddedStore:
             return True
 
         return self._state.write(put)
-
-    def _history(self, customer_id: str, stored: bytes | None) -> ContactHistory:
-        return ContactHistory() if stored is None else layout.decode_contacts(customer_id, stored)
 
     def claim(self, key: str, value: bytes, *, now_ms: int, ttl_ms: int) -> bytes | None:
         """Takes an idempotency key until `now_ms + ttl_ms`, or returns the value that holds it."""
@@ -440,7 +444,7 @@ class EmbeddedStore:
         """What the store holds; bytes are those of whole pages."""
         databases = [*self._kinds, self._identities]
         *kinds, links = self._state.read(lambda txn: [_size(txn, database) for database in databases])
-        names = ("features", "consents", "contacts", "signals", "stream", "identities")
+        names = ("features", "consents", "contacts", "signals", "parts", "stream", "identities")
         return StoreStats(
             customers=kinds[0].count,
             kinds=dict(zip(names, kinds, strict=True)),
@@ -490,10 +494,10 @@ def _key_or_none(customer_id: str) -> bytes | None:
 
 
 def _decoded_state(customer_id: str, stored: Sequence[bytes | None]) -> CustomerState | None:
-    features, consents, contacts, signals = stored
+    features, consents, contacts, signals, parts = stored
     if features is None:
         return None
-    return layout.decode_state(customer_id, features, consents, contacts, signals)
+    return layout.decode_state(customer_id, features, consents, contacts, signals, parts)
 
 
 def _put_or_delete(txn: Snapshot, database: Database, key: bytes, value: bytes | None) -> None:

@@ -1,7 +1,7 @@
 """The names of everything Arbiter keeps in Redis; all begin with one prefix, so an ACL can hold them.
 
-- `<prefix>:{<customer>}:` and `f`, `c`, `h`, `s`, `e`, `i` or `d`: a customer's features, consents, contact
-  history, signals, stream, identities, and who last set the due mark.
+- `<prefix>:{<customer>}:` and `f`, `c`, `h`, `s`, `m`, `e`, `i` or `d`: a customer's features, consents,
+  contact history, signals, parts merged in, stream, identities, and who last set the due mark.
 - `<prefix>:identity:<digest>`: ids of the customers that carry an identity.
 - `<prefix>:due:{<shard>}:at` and `:by`: due marks by instant, and the writers at work on them.
 - `<prefix>:budget:{all}:<digest>:held` and `:spent`: units of a budget by the instant they count by.
@@ -22,11 +22,11 @@ from feature_store.errors import StoreRefused
 from feature_store.keeping import customer_bytes, identity_digest
 from feature_store.state import Identity
 
-DECIDED = b"fchs"
+DECIDED = b"fchsm"
 """Kinds that a decision reads."""
-UPDATED = b"fchsed"
+UPDATED = b"fchsmed"
 """Kinds that an update reads or replaces."""
-ALL = b"ifchsed"
+ALL = b"ifchsmed"
 """Every kind; identities first, as erasing goes by them."""
 
 DUE_SHARDS = 16

@@ -22,6 +22,7 @@ _KINDS: Mapping[bytes, str] = {
     b"c": "consents",
     b"h": "contacts",
     b"s": "signals",
+    b"m": "parts",
     b"e": "stream",
     b"i": "identities",
 }

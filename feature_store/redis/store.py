@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from feature_store import layout
 from feature_store.contacts import DAY_MS, DEFAULT_HISTORY_MS, extended, reserved
 from feature_store.errors import StoreRefused
-from feature_store.keeping import check_recordable, customer_bytes, merged_consents, merged_signals
+from feature_store.keeping import check_recordable, customer_bytes, merged_signals
+from feature_store.merging import said_together
 from feature_store.oversight import StoreCondition, StoreStats
 from feature_store.redis import keys as kinds
 from feature_store.redis.address import NOBODY, Address, Credentials, Tls, Topology, parse_address
@@ -33,12 +34,11 @@ from feature_store.redis.marks import Marks, new_token
 from feature_store.redis.node import Node, fixed
 from feature_store.redis.oversight import check_eviction, condition_of, sampled_stats
 from feature_store.redis.requests import Requests, Servers
-from feature_store.redis.scripts import CLAIM, RELEASE, Command
+from feature_store.redis.scripts import CLAIM, RELEASE
 from feature_store.redis.values import Stored, Values
 from feature_store.state import (
     ConsentRecord,
     ContactEvent,
-    ContactHistory,
     CustomerChange,
     CustomerRecord,
     CustomerState,
@@ -163,13 +163,13 @@ class RedisStore:
 
     def reserve(self, state: CustomerState, reservations: Sequence[Reservation]) -> bool:
         """Adds reservations where the stored contacts are still those of `state`; whether they were."""
-        customer_id, seen = state.customer_id, state.contacts_token or None
+        customer_id, seen = state.customer_id, list(layout.read_contacts_token(state.contacts_token))
         new = seen
         if reservations:
-            history = ContactHistory() if seen is None else layout.decode_contacts(customer_id, seen)
+            history = layout.decode_all_contacts(customer_id, *seen)
             longer = reserved(history, reservations, now_ms=self._clock(), keep_ms=self._contact_history_ms)
-            new = layout.encode_contacts(customer_id, longer) if longer.events else None
-        (kept,) = self._values.replace(b"h", [(customer_id, [seen], [new])])
+            new = list(layout.changed_contacts(customer_id, longer, *seen))
+        (kept,) = self._values.replace(b"hm", [(customer_id, seen, new)])
         return kept
 
     def take(self, demands: Sequence[Demand], *, key: str, now_ms: int, until_ms: int) -> tuple[str, ...]:
@@ -199,16 +199,20 @@ class RedisStore:
         All are packed before the first is sent, so one that cannot be kept keeps all out. Each is replaced
         whole; a load that breaks off midway is to be made again.
         """
-        packed = {
-            self._keys.of(name, b"f")[0]: layout.encode_features(name, vector) for name, vector in customers
-        }
-        commands: list[Command] = [("SET", key, value) for key, value in packed.items()]
-        self._requests.ask_many(commands)
+        packed = {name: layout.encode_features(name, vector) for name, vector in customers}
+        names, values = list(packed), list(packed.values())
+        self.merge_features(names, lambda places, _stored: [values[place] for place in places])
         return len(packed)
 
     def merge_features(self, customer_ids: Sequence[str], merge: FeatureMerge) -> None:
         """Replaces the packed features of many customers by what `merge` makes of those stored now."""
-        self._values.merge(customer_ids, merge)
+
+        def reloaded(places: Sequence[int], stored: Sequence[bytes | None]) -> list[bytes]:
+            names = [customer_ids[place] for place in places]
+            merged = merge(places, layout.loaded_features(names, stored))
+            return layout.reloaded_features(names, stored, merged)
+
+        self._values.merge(customer_ids, reloaded)
 
     def link(self, links: Iterable[tuple[Identity, str]]) -> None:
         """Adds identities to customers, known or not yet known."""
@@ -230,10 +234,14 @@ class RedisStore:
             offered.setdefault(customer_id, []).append(record)
 
         def merged(customer_id: str, stored: Stored) -> Stored:
-            current = () if stored[0] is None else layout.decode_consents(customer_id, stored[0])
-            return [layout.encode_consents(customer_id, merged_consents(current, offered[customer_id]))]
+            consents, parts = stored
+            current = () if consents is None else layout.decode_consents(customer_id, consents)
+            merged_at_ms = layout.latest_merge_ms(customer_id, parts)
+            for record in offered[customer_id]:
+                current = said_together(current, record, merged_at_ms=merged_at_ms)
+            return [layout.encode_consents(customer_id, current), parts]
 
-        self._values.change(list(offered), b"c", merged)
+        self._values.change(list(offered), b"cm", merged)
 
     def put_signals(self, customer_id: str, signals: Iterable[Signal]) -> None:
         """Replaces the customer's signals of the same names."""
@@ -253,17 +261,15 @@ class RedisStore:
 
         def longer(customer_id: str, stored: Stored) -> Stored | None:
             nonlocal counted
-            current = ContactHistory()
-            if stored[0] is not None:
-                current = layout.decode_contacts(customer_id, stored[0])
+            current = layout.decode_all_contacts(customer_id, *stored)
             keep_ms = self._contact_history_ms
             history = extended(current, event, key=key, now_ms=now_ms, keep_ms=keep_ms, settles=settles)
             counted = history is not None
             if history is None:
                 return None
-            return [layout.encode_contacts(customer_id, history) if history.events else None]
+            return list(layout.changed_contacts(customer_id, history, *stored))
 
-        self._values.change([customer_id], b"h", longer)
+        self._values.change([customer_id], b"hm", longer)
         return counted
 
     def claim(self, key: str, value: bytes, *, now_ms: int, ttl_ms: int) -> bytes | None:
@@ -318,10 +324,10 @@ def _is_keepable(customer_id: str) -> bool:
 
 
 def _state(customer_id: str, stored: Stored) -> CustomerState | None:
-    features, consents, contacts, signals = stored
+    features, consents, contacts, signals, parts = stored
     if features is None:
         return None
-    return layout.decode_state(customer_id, features, consents, contacts, signals)
+    return layout.decode_state(customer_id, features, consents, contacts, signals, parts)
 
 
 def _record(customer_id: str, stored: Stored) -> CustomerRecord:
@@ -331,17 +337,6 @@ def _record(customer_id: str, stored: Stored) -> CustomerRecord:
 
 def _encoded(customer_id: str, stored: Stored, change: CustomerChange, token: bytes) -> Stored:
     """The values after a change, in the order of the kinds that an update has."""
-    features, consents, contacts, signals, stream, marked_by = stored
-    if change.features is not None:
-        features = layout.encode_features(customer_id, change.features)
-    if change.consents is not None:
-        consents = layout.encode_consents(customer_id, change.consents) if change.consents else None
-    if change.contacts is not None:
-        contacts = layout.encode_contacts(customer_id, change.contacts) if change.contacts.events else None
-    if change.signals is not None:
-        signals = layout.encode_signals(customer_id, change.signals) if change.signals else None
-    if change.stream is not None:
-        stream = layout.encode_stream(customer_id, change.stream) if change.stream else None
-    if change.due_at_ms is not None:
-        marked_by = token
-    return [features, consents, contacts, signals, stream, marked_by]
+    *values, marked_by = stored
+    after = layout.encode_change(customer_id, change, values)
+    return [*after, marked_by if change.due_at_ms is None else token]

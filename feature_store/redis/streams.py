@@ -36,6 +36,17 @@ if count > 0 then redis.call('XACK', KEYS[1], group, unpack(ARGV, 3, 2 + count))
 """
 """A script, so that an entry is never acknowledged whose letter could not be written, and has one letter
 at most: what another consumer settled meanwhile is no longer pending."""
+_REPLACE: Final = """
+local at = 1
+while ARGV[at] do
+  local id, words = ARGV[at], tonumber(ARGV[at + 1])
+  if redis.call('XDEL', KEYS[1], id) == 1 then
+    redis.call('XADD', KEYS[1], '*', unpack(ARGV, at + 2, at + 1 + words))
+  end
+  at = at + words + 2
+end
+"""
+"""A script, so that no letter is lost or there twice, and none comes back that was taken out meanwhile."""
 _MOVES: Final = 5
 
 Fields = Mapping[bytes, bytes]
@@ -143,6 +154,15 @@ class EventStream:
         """Takes letters out."""
         if ids:
             self._call("XDEL", self._dead, *ids)
+
+    def replace_letters(self, letters: Mapping[str, Fields]) -> None:
+        """Keeps others, at the end, in the place of letters by id; those that are out stay out."""
+        for start in range(0, len(letters), _PAGE):
+            words: list[object] = []
+            for letter_id, fields in list(letters.items())[start : start + _PAGE]:
+                words += [letter_id, 2 * len(fields)]
+                words += [word for pair in fields.items() for word in pair]
+            self._call("EVAL", _REPLACE, 1, self._dead, *words)
 
     def waiting(self) -> tuple[int, int]:
         """Entries pending and entries in the stream, settled ones included until they are trimmed."""

@@ -20,6 +20,7 @@ def there_are() -> dict[str, set[str]]:
     metrics.decided("web", "action")
     metrics.serving("sha256:0")
     metrics.reloaded(well=True)
+    metrics.checkpointed(well=False)
     samples: list[Sample] = [sample for metric in metrics.registry.collect() for sample in metric.samples]
     return {
         re.sub(r"_(bucket|sum|count)$", "", sample.name): set(sample.labels) - {"le"} for sample in samples

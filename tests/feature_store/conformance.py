@@ -922,6 +922,7 @@ class StoreConformance:
             "consents": 1,
             "contacts": 0,
             "signals": 0,
+            "parts": 0,
             "stream": 1,
             "identities": 2,
         }

@@ -9,7 +9,7 @@ import pytest
 import feature_store
 from feature_store.schema import FeatureSchema, load_schema
 
-pytest.register_assert_rewrite("conformance")
+pytest.register_assert_rewrite("conformance", "conformance_merging")
 
 
 @pytest.fixture(scope="session")

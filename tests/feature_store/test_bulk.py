@@ -100,6 +100,48 @@ def test_loaded_customers_are_there(store: EmbeddedStore, tmp_path: Path) -> Non
     assert stored == [layout.encode_features("ü", alone)]
 
 
+def test_who_was_erased_is_left_out(store: EmbeddedStore, tmp_path: Path) -> None:
+    """And counted, apart from those that are kept; others of the same file are loaded."""
+    table = table_of(tmp_path, {"customer_id": ["c1", "c2", "c3"], "age": [40, 41, 42]})
+
+    progress = list(
+        load_table(store, table, as_of_ms=5, mark_file=tmp_path / "mark", erased=lambda: {"c2"}.__contains__)
+    )
+    nobody = list(
+        load_table(
+            store, table, as_of_ms=5, mark_file=tmp_path / "mark", erased=lambda: {*"123"}.__contains__
+        )
+    )
+
+    assert (progress[-1].customers, progress[-1].erased) == (2, 1)
+    assert (nobody[-1].customers, nobody[-1].erased) == (3, 0)
+
+
+def test_a_file_of_the_erased_only_loads_nobody(store: EmbeddedStore, tmp_path: Path) -> None:
+    """It is no error: the source may be slower to forget."""
+    table = table_of(tmp_path, {"customer_id": ["c1"], "age": [40]})
+
+    progress = list(
+        load_table(store, table, as_of_ms=5, mark_file=tmp_path / "mark", erased=lambda: {"c1"}.__contains__)
+    )
+
+    assert (progress[-1].customers, progress[-1].erased) == (0, 1)
+    assert list(store.customers()) == []
+
+
+def test_who_is_erased_during_a_load_does_not_come_back(store: EmbeddedStore, tmp_path: Path) -> None:
+    """The erasure was through before the load wrote; the load sees it afterwards and takes them out."""
+    table = table_of(tmp_path, {"customer_id": ["c1", "c2"], "age": [40, 41]})
+    looks = iter([None, {"c2"}.__contains__])
+
+    progress = list(
+        load_table(store, table, as_of_ms=5, mark_file=tmp_path / "mark", erased=lambda: next(looks))
+    )
+
+    assert list(store.customers()) == ["c1"]
+    assert (progress[-1].customers, progress[-1].erased) == (1, 1)
+
+
 def test_views_that_a_file_does_not_hold_stay(store: EmbeddedStore, tmp_path: Path) -> None:
     """A nightly load of one view leaves what events made of the other, and its time."""
     store.put_customers([("c1", FeatureVector(SHOP.digest, (1, 3), SHOP.pack({"age": 39, "visits": 7})))])

@@ -162,6 +162,20 @@ def test_the_newest_word_being_no_is_no(
     assert on_web(*records, refusal).state in {DENIED, WITHDRAWN, OBJECTED}
 
 
+def test_a_no_for_everything_after_an_objection_ends_what_was_granted_between() -> None:
+    """The objection stays what it is, and is as new as the last no."""
+    objected = consent(OBJECTED, at_ms=0, channel=ANY_CHANNEL)
+    granted = consent(GRANTED, at_ms=50, channel="web")
+    denied = consent(DENIED, at_ms=100, channel=ANY_CHANNEL)
+    late = consent(GRANTED, at_ms=60, channel=ANY_CHANNEL)
+
+    effective = on_web(objected, granted, denied)
+
+    assert (effective.state, effective.since_ms) == (OBJECTED, 100)
+    assert prevailing(prevailing(objected, denied), late).state is OBJECTED
+    assert prevailing(denied, objected) == prevailing(objected, denied)
+
+
 @given(histories, times)
 def test_granted_rests_on_a_grant_in_force(records: list[ConsentRecord], now_ms: int) -> None:
     """GRANTED is only ever said of a recorded grant that has begun, has not ended and fits the question."""

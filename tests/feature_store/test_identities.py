@@ -6,20 +6,30 @@ import hashlib
 import shutil
 import subprocess
 import sys
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import pytest
 from conformance import EMAIL, PHONE, StoreConformance
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from hypothesis import given
 from hypothesis import strategies as st
 from redis_at_work import RedisServer
 
 from feature_store.embedded import open_embedded
-from feature_store.errors import StoreCorrupt
-from feature_store.identities import SEALED, IdentityCipher, IdentityForms, IdentityStore, opened_identity
+from feature_store.errors import KeyMissing, StoreCorrupt
+from feature_store.identities import (
+    IdentityCipher,
+    IdentityForms,
+    IdentityStore,
+    opened_identity,
+    shown_identity,
+)
 from feature_store.redis.store import open_redis
+from feature_store.sealing import SEALED, key_id
 from feature_store.state import Identity
 from feature_store.store import OnlineStore
 
@@ -30,6 +40,17 @@ DIGEST = hashlib.sha256(b"zoe@example.org").hexdigest()
 def named(store: OnlineStore, key: bytes | None = KEY, region: str | None = None) -> IdentityStore:
     cipher = None if key is None else IdentityCipher(key)
     return IdentityStore(store, forms=IdentityForms(region), cipher=cipher)
+
+
+def rotated(store: OnlineStore, key: bytes, former: bytes) -> IdentityStore:
+    return IdentityStore(store, forms=IdentityForms(), cipher=IdentityCipher(key, former))
+
+
+def unnamed(identity: Identity, key: bytes) -> Identity:
+    """The identity as engines sealed it before values named their key."""
+    derived = hashlib.blake2b(key, digest_size=64, person=b"arbiter-identity").digest()
+    content = AESSIV(derived).encrypt(identity.value.encode(), [identity.type.encode()])
+    return replace(identity, value="sealed:1:" + urlsafe_b64encode(content).decode())
 
 
 def open_sealed(folder: Path) -> OnlineStore:
@@ -141,7 +162,7 @@ def test_a_sealed_value_opens_only_as_it_was(spoil: Callable[[Identity], Identit
         IdentityCipher(KEY).opened(spoil(sealed))
     with pytest.raises(StoreCorrupt):
         IdentityCipher(OTHER_KEY).opened(sealed)
-    with pytest.raises(StoreCorrupt, match="ARBITER_IDENTITY_KEY_FILE"):
+    with pytest.raises(KeyMissing, match="ARBITER_IDENTITY_KEY_FILE"):
         opened_identity(sealed, None)
 
 
@@ -187,6 +208,67 @@ def test_what_was_linked_before_there_was_a_key_is_found_and_sealed(store: Onlin
     assert people.resolve(raw) == ("c1", "c2")
     assert store.resolve(raw) == ()
     assert store.resolve(PHONE) == ()
+
+
+def test_a_key_takes_the_place_of_another(store: OnlineStore) -> None:
+    """What the former one sealed is found until it is sealed anew; then nothing needs the former key."""
+    former = named(store, OTHER_KEY)
+    former.link([(PHONE, "c1"), (EMAIL, "c1"), (PHONE, "c2")])
+    people = rotated(store, KEY, OTHER_KEY)
+
+    before = people.resolve(PHONE), people.identities("c1")
+    people.link([(PHONE, "c3")])
+    together = people.resolve(PHONE)
+    changed = [people.reseal(["c1", "c2", "c3"]), people.reseal(["c1", "c2", "c3"])]
+    alone = named(store, KEY)
+
+    assert before == (("c1", "c2"), tuple(sorted((EMAIL, PHONE), key=lambda each: (each.type, each.value))))
+    assert together == ("c1", "c2", "c3")
+    assert changed == [2, 0]
+    assert alone.resolve(PHONE) == ("c1", "c2", "c3")
+    assert set(alone.identities("c1")) == {PHONE, EMAIL}
+    assert former.resolve(PHONE) == ()
+
+
+def test_what_a_former_key_sealed_is_unlinked(store: OnlineStore) -> None:
+    """A link goes away whichever key it was made under."""
+    named(store, OTHER_KEY).link([(PHONE, "c1")])
+    people = rotated(store, KEY, OTHER_KEY)
+
+    people.unlink([(PHONE, "c1")])
+
+    assert people.resolve(PHONE) == ()
+    assert store.identities("c1") == ()
+
+
+def test_a_former_key_that_is_missing_is_named(store: OnlineStore) -> None:
+    """Reading and sealing anew say which key it takes, and change nothing."""
+    named(store, OTHER_KEY).link([(PHONE, "c1")])
+    people = named(store, KEY)
+
+    with pytest.raises(KeyMissing, match=key_id(OTHER_KEY)):
+        people.identities("c1")
+    with pytest.raises(KeyMissing, match=key_id(OTHER_KEY)):
+        people.reseal(["c1"])
+
+    assert named(store, OTHER_KEY).resolve(PHONE) == ("c1",)
+
+
+def test_values_that_do_not_name_their_key_are_found_and_sealed_anew(store: OnlineStore) -> None:
+    """As earlier engines wrote them, under the present key or a former one."""
+    for customer_id, key in (("c1", KEY), ("c2", OTHER_KEY)):
+        store.link([(unnamed(PHONE, key), customer_id)])
+    people = rotated(store, KEY, OTHER_KEY)
+
+    found, carried = people.resolve(PHONE), people.identities("c2")
+    changed = people.reseal(["c1", "c2"])
+
+    assert (found, carried, changed) == (("c1", "c2"), (PHONE,), 2)
+    assert named(store, KEY).resolve(PHONE) == ("c1", "c2")
+    assert all(each.value.startswith(SEALED) for name in ("c1", "c2") for each in store.identities(name))
+    with pytest.raises(StoreCorrupt, match=key_id(KEY)):
+        IdentityCipher(KEY).opened(unnamed(PHONE, OTHER_KEY))
+    assert shown_identity(unnamed(PHONE, OTHER_KEY), None).value.startswith("[sealed phone")
 
 
 def test_the_files_of_the_store_hold_no_number(tmp_path: Path) -> None:

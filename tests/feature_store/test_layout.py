@@ -114,7 +114,7 @@ def test_contact_history_comes_back_with_its_keys(
 
 def test_whole_state_comes_back() -> None:
     """The values of one snapshot make the state a decision reads."""
-    state = layout.decode_state(CUSTOMER, *(STORED[kind][0] for kind in OF_STATE))
+    state = layout.decode_state(CUSTOMER, *(STORED[kind][0] for kind in OF_STATE), None)
 
     assert state.customer_id == CUSTOMER
     assert same_vector(state.features, vector())
@@ -124,7 +124,9 @@ def test_whole_state_comes_back() -> None:
 
 def test_whole_record_comes_back() -> None:
     """The values of one snapshot make the record an update looks at."""
-    record = layout.decode_record(CUSTOMER, *(STORED[kind][0] for kind in (*OF_STATE, "stream")))
+    stored = [STORED[kind][0] for kind in OF_STATE]
+
+    record = layout.decode_record(CUSTOMER, *stored, None, STORED["stream"][0])
 
     assert same_vector(record.features, vector())
     assert (record.consents, record.contacts, record.signals) == ((consent(),), HISTORY, (SIGNAL,))

@@ -9,7 +9,7 @@ import pytest
 
 from feature_store.errors import LoadError
 from feature_store.loading import load_customers
-from feature_store.schema import FeatureSchema
+from feature_store.schema import Feature, FeatureSchema, View
 
 AS_OF_MS = 1_700_000_000_000
 SCHEMA = FeatureSchema.model_validate(
@@ -51,6 +51,56 @@ def test_cells_are_typed_and_empty_is_absent(tmp_path: Path) -> None:
         "c2": [False, None, None, None],
         "c3": [False, -1, 100.0, "basic"],
     }
+
+
+def test_features_computed_from_events_need_no_column(tmp_path: Path) -> None:
+    """They are absent and their view is stale until events tell; a column that is there is read."""
+    count = {"function": "count", "events": ["visit"], "window": "7d"}
+    computed = [
+        Feature.model_validate(
+            {
+                "name": name,
+                "view": view,
+                "type": "int",
+                "data_class": "behavioural",
+                "description": "d",
+                "aggregate": count,
+            }
+        )
+        for name, view in (("visits", "usage"), ("calls", "other"))
+    ]
+    views = [
+        View(name=name, kind="streaming", owner="o", freshness_hours=1, description="d")
+        for name in ("usage", "other")
+    ]
+    schema = FeatureSchema(
+        name="more", version=1, view=(*SCHEMA.view, *views), feature=(*SCHEMA.feature, *computed)
+    )
+    path = tmp_path / "customers.csv"
+    path.write_text("visits," + HEADER + "3,c1,1,1,1,basic\n")
+
+    ((_, vector),) = load_customers(path, schema=schema, as_of_ms=AS_OF_MS)
+
+    assert schema.decode_all(vector.values) == [True, 1, 1.0, "basic", 3, None]
+    assert vector.view_times_ms == (AS_OF_MS, AS_OF_MS, AS_OF_MS, 0)
+
+
+def test_features_of_a_request_have_no_column(tmp_path: Path) -> None:
+    """They come with each request; a column of theirs is refused in words."""
+    view = View(name="asked", kind="request", owner="o", description="d")
+    basket = SCHEMA.feature[2].model_copy(update={"name": "basket", "view": "asked"})
+    schema = FeatureSchema(
+        name="more", version=1, view=(*SCHEMA.view, view), feature=(*SCHEMA.feature, basket)
+    )
+    path = tmp_path / "customers.csv"
+    path.write_text(HEADER + "c1,1,1,1,basic\n")
+    ((_, vector),) = load_customers(path, schema=schema, as_of_ms=AS_OF_MS)
+    path.write_text("basket," + HEADER + "3,c1,1,1,1,basic\n")
+
+    with pytest.raises(LoadError, match="comes with each request"):
+        load_customers(path, schema=schema, as_of_ms=AS_OF_MS)
+
+    assert schema.decode_all(vector.values)[-1] is None
 
 
 def test_vectors_carry_schema_and_time(tmp_path: Path) -> None:

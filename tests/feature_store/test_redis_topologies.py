@@ -151,15 +151,19 @@ def test_slots_that_move_are_followed(cluster: RedisStore, nodes: list[RedisServ
     nodes[0].do("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[1])
     nodes[0].do("MIGRATE", "127.0.0.1", nodes[1].port, key, 0, 5_000)
 
-    while_moving = cluster.record_contact(name, contact(), key="k")
+    cluster.link([(PHONE, name)])
+    while_moving = cluster.identities(name)
     with pytest.raises(StoreUnavailable, match="slot is being moved"):
         cluster.read(name)
+    with pytest.raises(StoreUnavailable, match="slot is being moved"):
+        cluster.record_contact(name, contact(), key="k")
     for server in reversed(nodes):
         server.do("CLUSTER", "SETSLOT", slot, "NODE", ids[1])
+    cluster.record_contact(name, contact(), key="k")
     cluster.put_consents([(name, consent())])
     after = cluster.read(name)
 
-    assert while_moving is True
+    assert while_moving == (PHONE,)
     assert after is not None
     assert (after.consents, after.contacts) == ((consent(),), (contact(),))
     assert nodes[1].do("EXISTS", key) == 1

@@ -15,12 +15,13 @@ from multiprocessing.sharedctypes import RawArray
 from pathlib import Path
 from typing import Any
 
-from arbiter_at_work import UNPROFILED, settings_for
+from arbiter_at_work import UNPROFILED
 
 from engine.bootstrap import Application, open_application
 from engine.decisionlog.reading import is_live
 from engine.service.consents import ConsentSubmission
 from engine.service.requests import DecisionQuery
+from engine.settings import Settings
 from feature_store.embedded import open_embedded
 from feature_store.state import ANY_CHANNEL, ConsentState
 from feature_store.store import OnlineStore
@@ -185,8 +186,8 @@ def drop_ended_segments(directory: Path) -> None:
             continue
 
 
-def work(data_dir: Path, board: Board, told: Any, **share: Any) -> None:  # a queue, numbers
-    """The life of a party that is a process of its own."""
-    with open_application(settings_for(data_dir, log_level="error")) as application:
+def work(settings: Settings, board: Board, told: Any, **share: Any) -> None:  # a queue, numbers
+    """The life of a party that is a process of its own, on the store of the settings."""
+    with open_application(settings) as application:
         change, decide = open_party(application)
         told.put(take_part(board, change=change, decide=decide, **share))

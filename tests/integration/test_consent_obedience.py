@@ -5,23 +5,26 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import consent_obedience as obedience
 import pytest
-from arbiter_at_work import RunningServer
+from arbiter_at_work import RunningServer, settings_for
 from consent_obedience import CHANNEL, FIRST_MS, PURPOSE, Board, Obeyed, Tally, name_of, said
 from redis_at_work import PASSWORD, RedisServer
 
 from engine._pb.arbiter.v1 import consent_service_pb2, decision_service_pb2, types_pb2
 from engine.api.client import RemoteArbiter
+from engine.settings import Settings
 from feature_store.redis.store import open_redis
 from feature_store.state import ConsentState
 
 PATIENT_MS = 1_000
 SPAWN = multiprocessing.get_context("spawn")
+CUSTOMERS = 150
 OPERATIONS = int(os.environ.get("CONSENT_OPERATIONS", "1000000"))
 
 
@@ -130,15 +133,32 @@ def test_a_stale_decision_would_be_found() -> None:
     assert len(tally.broken) > 10
 
 
+@pytest.fixture(params=["embedded", "redis"])
+def store_of_many(request: pytest.FixtureRequest, data_dir: Path) -> Settings:
+    """Settings of either store, with customers who have said nothing yet."""
+    if request.param == "embedded":
+        obedience.populate(data_dir, CUSTOMERS)
+        return settings_for(data_dir, log_level="error")
+    redis: RedisServer = request.getfixturevalue("redis_server")
+    with closing(open_redis(redis.url, timeout_ms=PATIENT_MS)) as store:
+        obedience.populate(data_dir, CUSTOMERS, store)
+    return settings_for(
+        data_dir,
+        log_level="error",
+        store=redis.url_of("server"),
+        store_password=PASSWORD,
+        store_timeout_ms=PATIENT_MS,
+    )
+
+
 @pytest.mark.slow
-def test_a_million_changes_and_decisions(data_dir: Path) -> None:
-    """Several processes over one store, by the services that servers use; none breaks the rule."""
-    parties, customers = 3, 150
-    obedience.populate(data_dir, customers)
+def test_a_million_changes_and_decisions(store_of_many: Settings) -> None:
+    """Several processes over either store, by the services that servers use; none breaks the rule."""
+    parties, customers, began_s = 3, CUSTOMERS, time.monotonic()
     board, told = Board.shared(customers), SPAWN.Queue()
     share = {"parties": parties, "operations": OPERATIONS // parties + 1, "change_share": 0.5}
     processes = [
-        SPAWN.Process(target=obedience.work, args=(data_dir, board, told), kwargs={"party": n, **share})
+        SPAWN.Process(target=obedience.work, args=(store_of_many, board, told), kwargs={"party": n, **share})
         for n in range(parties)
     ]
     for process in processes:
@@ -149,7 +169,8 @@ def test_a_million_changes_and_decisions(data_dir: Path) -> None:
 
     changes, decisions = sum(t.changes for t in tallies), sum(t.decisions for t in tallies)
     print(
-        f"{changes} changes and {decisions} decisions by {parties} processes: {len(broken(tallies))} broken"
+        f"{store_of_many.store.partition(':')[0]}: {changes} changes and {decisions} decisions by {parties} "
+        f"processes in {time.monotonic() - began_s:.0f} s: {len(broken(tallies))} broken"
     )
     assert broken(tallies) == []
     assert changes + decisions >= OPERATIONS

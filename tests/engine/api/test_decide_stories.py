@@ -24,6 +24,7 @@ from engine.bootstrap import Application
 from engine.demo.cast import CAST, TOLD_APART
 from engine.demo.company import identities_of
 from engine.release import engine_version
+from feature_store.state import Identity
 
 FULL = decision_service_pb2.EXPLANATION_DETAIL_FULL
 STANDARD = decision_service_pb2.EXPLANATION_DETAIL_STANDARD
@@ -245,6 +246,34 @@ def test_unknown_customer_is_not_found(arbiter: RemoteArbiter) -> None:
 
         assert failure.code == "NOT_FOUND"
         assert nobody not in str(failure.status)
+
+
+@pytest.mark.parametrize("kind", ["cookie", "device", "loyalty_number"])
+def test_none_one_and_several_are_three_answers(
+    application: Application, arbiter: RemoteArbiter, like: Callable[[str], str], kind: str
+) -> None:
+    """Of every declared type: nobody is not found, one is meant, and of two nobody is guessed."""
+    alone, first, second = (like(AT_RISK) for _ in range(3))
+    application.store.link(
+        [
+            (Identity(kind, f"own-{alone}"), alone),
+            (Identity(kind, f"shared-{first}"), first),
+            (Identity(kind, f"shared-{first}"), second),
+        ]
+    )
+
+    def asked(value: str) -> decision_service_pb2.DecideRequest:
+        request = scene(AT_RISK)
+        request.identity.CopyFrom(types_pb2.Identity(type=kind, value=value))
+        return request
+
+    found = arbiter.decide(asked(f" own-{alone} "))
+    nobody = failure_of(lambda: arbiter.decide(asked(f"own-{alone}".upper())))
+    several = failure_of(lambda: arbiter.decide(asked(f"shared-{first}")))
+
+    assert found.customer_id == alone
+    assert reason_of(nobody) == ("CUSTOMER_UNKNOWN", "arbiter")
+    assert reason_of(several) == ("IDENTITY_AMBIGUOUS", "arbiter")
 
 
 def test_shared_phone_is_never_guessed(arbiter: RemoteArbiter) -> None:

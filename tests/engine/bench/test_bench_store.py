@@ -82,7 +82,7 @@ def test_the_server_ends_with_the_block() -> None:
 
 def test_stores_that_hold_different_things_are_not_compared() -> None:
     """A difference names the customer."""
-    absent: list[bytes | None] = [None, None, None, None]
+    absent: list[bytes | None] = [None, None, None, None, None]
 
     with pytest.raises(Disagreement, match="customer C1: the stores do not hold the same"):
         store._agree("C1", absent, CustomerState("C1"), None)

@@ -9,6 +9,8 @@ import lmdb
 import pytest
 from typer.testing import Result
 
+from engine.service.erased import ErasedCustomers
+
 SCHEMA = """
 name = "shop"
 version = 1
@@ -84,6 +86,34 @@ def test_values_are_as_old_as_their_file(shop: Shop) -> None:
     shop.load(path)
 
     assert shop.export("c1")[0]["view_times_ms"] == {"profile": path.stat().st_mtime_ns // 1_000_000}
+
+
+def test_the_erased_of_the_data_directory_stay_out(shop: Shop) -> None:
+    """They are counted and reported, in words and in the document; a readmission lets them in."""
+    register = ErasedCustomers(shop.data_dir / "erased")
+    register.add("c2", actor="dpo", reason="7", now_ms=1)
+
+    told, document = shop.load(shop.file(GOOD)), shop.load(shop.file(GOOD), "--json")
+    left = [row["customer_id"] for row in shop.export()]
+    register.add("c2", actor="dpo", reason="8", now_ms=2, readmitted=True)
+    (again,) = json.loads(shop.load(shop.file(GOOD), "--json").stdout)
+
+    (loaded,) = json.loads(document.stdout)
+    assert "1 customers were erased and are left out; `arbiter customer readmit` lets them in" in told.stdout
+    assert (loaded["customers"], loaded["erased"], left) == (1, 1, ["c1"])
+    assert (again["customers"], again["erased"]) == (2, 0)
+
+
+def test_a_register_that_cannot_be_read_stops_a_load(shop: Shop) -> None:
+    """Without its key nobody can say who was erased, so nobody is let in."""
+    ErasedCustomers(shop.data_dir / "erased").add("c2", actor="dpo", reason="7", now_ms=1)
+    (shop.data_dir / "erased" / "key").unlink()
+
+    result = shop.load(shop.file(GOOD))
+
+    assert result.exit_code == 5
+    assert "restore it" in result.stderr
+    assert shop.export() == []
 
 
 def test_columns_of_another_house_are_mapped(shop: Shop) -> None:

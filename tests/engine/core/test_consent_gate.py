@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from company import CONSENT, NOW_MS, Rule, customer, granted, request, snapshot
@@ -12,7 +13,7 @@ from engine.core.pipeline import decide
 from engine.core.reasons import STAND_INS, stand_ins
 from engine.core.rulebook import ConsentPolicy, PurposeRule
 from engine.core.words import placeholders, tell
-from engine.domain import LegalBasis, Reason, ReasonSource, Stage
+from engine.domain import Effect, LegalBasis, MissingCause, MissingInput, Reason, ReasonSource, Stage
 from feature_store.state import ConsentRecord, ConsentState
 
 POLICY = ConsentPolicy(
@@ -62,6 +63,37 @@ def test_unreadable_is_told_from_unknown():
     assert "consents" in decision.degraded_by
     assert "consents" not in silent.degraded_by
     assert not decision.profiled
+
+
+def test_unreadable_is_no_refusal_to_rules():
+    """`consents.x` is missing where nobody can see what was said, and known where the request says it."""
+    state = replace(customer(EVERYTHING), consents_readable=False)
+    lever = partial(Rule, effect=Effect.LEVER, policy_class=None, amount=0.5)
+    rules = [
+        lever("refused", lambda v, _: not v["consents.marketing"], reads=("consents.marketing",)),
+        lever("known", lambda v, _: v["consents.service"], reads=("consents.service",)),
+    ]
+
+    away = decide(snapshot(rules), request(), state, now_ms=NOW_MS)
+
+    assert [lever.rule_id for lever in away.actions[0].priority.levers] == ["known"]
+    assert MissingInput("consents.marketing", MissingCause.ABSENT) in away.missing_inputs
+
+
+def test_behaviour_is_missing_and_not_withheld_where_nobody_can_read_consents():
+    """The reason says that data is missing: that the customer refused profiling is not known."""
+    behaves = Rule("b", lambda v, _: v["features.calls"] < 3, effect=Effect.ALLOW, reads=("features.calls",))
+    state = replace(customer([]), consents_readable=False)
+
+    away, refused = (
+        decide(snapshot([behaves]), request(), given, now_ms=NOW_MS) for given in (state, customer([]))
+    )
+
+    def codes(decision):
+        return {r.code for s in decision.suppressed if s.stage is Stage.ELIGIBILITY for r in s.reasons}
+
+    assert codes(away) == {"INPUT_MISSING"}
+    assert codes(refused) == {"INPUT_WITHHELD"}
 
 
 def test_global_privacy_control_objects_for_the_request():

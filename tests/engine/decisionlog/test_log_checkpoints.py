@@ -266,6 +266,22 @@ def test_checkpointer_outlives_a_failure(capsys):
     assert isinstance(checkpointer.failure, LogUnavailable)
 
 
+def test_checkpointer_tells_of_each_time_whether_all_went_well():
+    """Whoever counts failures hears of them, and of the first success after them."""
+    log, heard = Log(), []
+    often = threading.Semaphore(0)
+
+    def told(well):
+        heard.append(well)
+        log.fails = len(heard) < 3
+        often.release()
+
+    with Checkpointer([log, Log()], interval_s=0.01, told=told):
+        assert all(often.acquire(timeout=10) for _ in range(4))
+
+    assert heard[:4] == [True, False, False, True]
+
+
 def test_journal_closes_where_the_checkpoint_cannot_be_written(journal, checkpoints, monkeypatch):
     """A disk of checkpoints that is away does not keep a server from stopping; the next one vouches."""
 

@@ -130,6 +130,8 @@ def _whole(events: list[RawEvent], patterns: SignalPatterns, now_ms: int) -> Who
                 round(float(e.attributes["gigabytes"]) * 100) for e in events if e.type == "data_used"
             )
             / 100,
+            "visits_30d": sum(e.type in ("page_viewed", "search_made") for e in events),
+            "help_topics_30d": len({e.attributes["topic"] for e in events if e.type == "search_made"}),
         },
         contacts=tuple(
             sorted(
@@ -184,6 +186,8 @@ _COUNTED = (
     "app_sessions_30d",
     "cancel_page_visits_7d",
     "data_usage_gb_30d",
+    "visits_30d",
+    "help_topics_30d",
 )
 
 

@@ -42,7 +42,7 @@ def test_no_event_is_applied_twice_nor_refused_in_time(
             assert number not in applied
             memory.note(digest(number), received_ms=NOW_MS + received)
             applied.add(number)
-        memory.forget_ids(horizon_ms=LATE_MS)
+        memory.forget_ids(horizon_ms=LATE_MS, now_ms=NOW_MS + 10 * DAY_MS)
         assert known == (number in applied) or not known
 
 
@@ -52,7 +52,7 @@ def test_ids_are_forgotten_when_no_copy_can_be_accepted() -> None:
     memory.note(digest(1), received_ms=NOW_MS)
     memory.note(digest(2), received_ms=NOW_MS + 10 * DAY_MS)
 
-    memory.forget_ids(horizon_ms=LATE_MS)
+    memory.forget_ids(horizon_ms=LATE_MS, now_ms=NOW_MS + 10 * DAY_MS)
 
     assert [memory.knows(digest(n)) for n in (1, 2)] == [False, True]
     assert NOW_MS < memory.floor_ms <= NOW_MS + 8 * DAY_MS
@@ -64,7 +64,7 @@ def test_a_flood_of_one_customer_is_bounded() -> None:
     for number in range(MAX_IDS + 2):
         memory.note(digest(number), received_ms=NOW_MS + (number > MAX_IDS) * DAY_MS)
         if number >= MAX_IDS:
-            memory.forget_ids(horizon_ms=LATE_MS)
+            memory.forget_ids(horizon_ms=LATE_MS, now_ms=NOW_MS + 10 * DAY_MS)
 
     assert [memory.knows(digest(n)) for n in (0, MAX_IDS + 1)] == [False, True]
     assert NOW_MS < memory.floor_ms <= NOW_MS + DAY_MS

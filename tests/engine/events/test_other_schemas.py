@@ -29,19 +29,22 @@ description = "Points collected"
 [[feature]]
 name = "senior_citizen"
 """
+EARLIER, LATER = 1, 9
 MORE = TEXT.replace('\n[[feature]]\nname = "senior_citizen"\n', ADDED, 1)
 
 
 def versioned(version: int) -> str:
     told = f'description = "Points collected"\nunit = "points, version {version}"'  # another digest for each
     text = MORE.replace('description = "Points collected"', told, 1)
-    return text.replace("\nversion = 1\n", f"\nversion = {version}\n", 1)
+    own = f"\nversion = {parse_schema(TEXT, source='test').version}\n"
+    assert own in text
+    return text.replace(own, f"\nversion = {version}\n", 1)
 
 
 @pytest.fixture(autouse=True)
 def _kept(company: Application) -> None:
     """Both versions are kept from the start, as those who write them keep them first."""
-    for version in (1, 2):
+    for version in (EARLIER, LATER):
         text = versioned(version)
         company.store.put_schema(parse_schema(text, source="test").digest, text)
 
@@ -86,8 +89,8 @@ def test_server_keeps_its_schema(company: Application) -> None:
 
 def test_events_take_over_features_of_an_earlier_schema(company: Application) -> None:
     """What events compute is written in the schema of who applies them, the rest is kept by its name."""
-    other = parse_schema(versioned(1), source="test")
-    company.store.put_schema(other.digest, versioned(1))
+    other = parse_schema(versioned(EARLIER), source="test")
+    company.store.put_schema(other.digest, versioned(EARLIER))
     own, customer = company.live.current.schema, customer_of(company, other)
 
     for _ in range(2):
@@ -101,8 +104,8 @@ def test_events_take_over_features_of_an_earlier_schema(company: Application) ->
 
 def test_events_leave_features_of_a_later_schema(company: Application) -> None:
     """Who does not know a feature does not destroy it; the event is remembered for who does."""
-    later = parse_schema(versioned(2), source="test")
-    company.store.put_schema(later.digest, versioned(2))
+    later = parse_schema(versioned(LATER), source="test")
+    company.store.put_schema(later.digest, versioned(LATER))
     customer = customer_of(company, later)
     before = features(company, customer)
 
@@ -113,7 +116,7 @@ def test_events_leave_features_of_a_later_schema(company: Application) -> None:
     assert after.values.tobytes() == before.values.tobytes()
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [EARLIER, LATER])
 def test_decisions_read_features_of_another_schema(company: Application, version: int) -> None:
     """A decision for a customer of another version is that for one of this, and is logged in this one's."""
     text = versioned(version)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from engine.events.raw import RawEvent
 from engine.events.stream import ALONE_FROM, MOST_DELIVERIES, Pace, StreamIntake
 from engine.events.types import Reason
 from feature_store.errors import StoreUnavailable
+from feature_store.sealing import TextCipher
 
 APPLIED = Fate(Verdict.APPLIED)
 
@@ -100,6 +102,21 @@ def test_entries_are_settled_after_they_are_applied() -> None:
     }
     assert stream.letters["3"][b"trace"] == b"kept"
     assert stream.letters["3"][b"entry"] == b"3"
+
+
+def test_under_a_key_letters_hold_nothing_that_was_sent() -> None:
+    """Neither event nor words nor fields of others; the reason and the place of the entry stay readable."""
+    cipher = TextCipher("dead letter", [b"a long random text"])
+    broken = Entry("3", {b"event": b"zoe", b"trace": b"zoe", b"late": b"1"})
+    stream, stop = ListedStream(new=[broken]), threading.Event()
+    stream.emptied = stop.set
+
+    StreamIntake(stream, all_applied, clock=lambda: 0, pace=Pace(), stop=stop, cipher=cipher).run()
+
+    letter = stream.letters["3"]
+    assert set(letter) == {b"late", b"reason", b"entry", b"refused_ms", b"sealed"}
+    assert b"zoe" not in b"".join(letter.values())
+    assert json.loads(cipher.opened(letter[b"sealed"].decode()))[0] == "zoe"
 
 
 def test_nothing_is_settled_while_the_store_is_away() -> None:

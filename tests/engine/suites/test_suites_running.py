@@ -303,3 +303,40 @@ def test_junit_counts_and_shows_failures() -> None:
     assert failure.text is not None
     assert "first: expected bill_help, got discount" in failure.text
     assert suite[1].find("failure") is None
+
+
+@pytest.mark.parametrize(
+    ("signal", "profiled", "returned"),
+    [("true", "false", "[bill_help]"), ("false", "true", "[discount, bill_help]")],
+)
+def test_a_browser_may_object_in_a_case(signal: str, profiled: str, returned: str) -> None:
+    """Global Privacy Control can be set for the case, in `set` and in rows, like any fact of the request."""
+    expect = f"{{profiled: {profiled}, actions: {returned}}}"
+    in_set = f"    set: {{global_privacy_control: {signal}}}\n"
+    in_rows = f"    rows: [{{set: {{global_privacy_control: {signal}}}}}]\n"
+
+    results, _ = ran(
+        _case(expect, more=f"    global_privacy_control: {signal}\n")
+        + _case(expect, more=in_set, name="set")
+        + _case(expect, more=in_rows, name="rows")
+    )
+
+    assert [d.sentence for r in results for d in r.differences] == []
+
+
+def test_consents_that_cannot_be_read_leave_what_a_contract_needs() -> None:
+    """Nothing is known of the customer then, as where the store is away."""
+    suppressed = "{discount: {stage: consent, reasons: [CONSENT_UNREADABLE]}}"
+    expect = f"{{profiled: false, actions: [bill_help], suppressed: {suppressed}}}"
+
+    results, _ = ran(_case(expect, more="    consents_readable: false\n"))
+
+    assert [d.sentence for d in results[0].differences] == []
+
+
+@pytest.mark.parametrize("fact", ["global_privacy_control", "consents_readable"])
+def test_what_is_no_truth_is_refused(fact: str) -> None:
+    """A signal is there or not; a text is neither."""
+    _, problems = expanded(_case("{}", more=f"    set: {{{fact}: maybe}}\n"))
+
+    assert [p.message for p in problems] == [f"unknown or wrong fact `{fact}`"]

@@ -26,7 +26,7 @@ from engine._pb.arbiter.v1 import types_pb2 as arbiter_dot_v1_dot_types__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n arbiter/v1/consent_service.proto\x12\narbiter.v1\x1a\x16\x61rbiter/v1/types.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xba\x03\n\rConsentRecord\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x02 \x01(\t\x12\'\n\x05state\x18\x03 \x01(\x0e\x32\x18.arbiter.v1.ConsentState\x12/\n\x0brecord_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06source\x18\x06 \x01(\t\x12\x16\n\x0enotice_version\x18\x07 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x08 \x01(\t\x12\x10\n\x08\x65vidence\x18\t \x01(\t\x12\x0e\n\x06notice\x18\n \x01(\t\x12\x17\n\x0fnotice_language\x18\x0b \x01(\t\x12\x13\n\x0blegal_basis\x18\x0c \x01(\t\x12\x14\n\x0cjurisdiction\x18\r \x01(\t\x12\x12\n\nrecipients\x18\x0e \x03(\t\x12\x17\n\x0f\x64\x61ta_categories\x18\x0f \x03(\t\x12\x19\n\x11\x63ollection_method\x18\x10 \x01(\t\x12\x17\n\x0fledger_position\x18\x11 \x01(\x03\"W\n\x14RecordConsentRequest\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12*\n\x07\x63onsent\x18\x02 \x01(\x0b\x32\x19.arbiter.v1.ConsentRecord\"\\\n\x15RecordConsentResponse\x12*\n\x07\x63onsent\x18\x01 \x01(\x0b\x32\x19.arbiter.v1.ConsentRecord\x12\x17\n\x0fledger_position\x18\x02 \x01(\x03\")\n\x12GetConsentsRequest\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\"s\n\x13GetConsentsResponse\x12+\n\x08\x63onsents\x18\x01 \x03(\x0b\x32\x19.arbiter.v1.ConsentRecord\x12/\n\teffective\x18\x02 \x03(\x0b\x32\x1c.arbiter.v1.EffectiveConsent\"M\n\x10\x45\x66\x66\x65\x63tiveConsent\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12(\n\x07\x63onsent\x18\x02 \x01(\x0b\x32\x17.arbiter.v1.ConsentUsed2\xb6\x01\n\x0e\x43onsentService\x12T\n\rRecordConsent\x12 .arbiter.v1.RecordConsentRequest\x1a!.arbiter.v1.RecordConsentResponse\x12N\n\x0bGetConsents\x12\x1e.arbiter.v1.GetConsentsRequest\x1a\x1f.arbiter.v1.GetConsentsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n arbiter/v1/consent_service.proto\x12\narbiter.v1\x1a\x16\x61rbiter/v1/types.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xba\x03\n\rConsentRecord\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x02 \x01(\t\x12\'\n\x05state\x18\x03 \x01(\x0e\x32\x18.arbiter.v1.ConsentState\x12/\n\x0brecord_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06source\x18\x06 \x01(\t\x12\x16\n\x0enotice_version\x18\x07 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x08 \x01(\t\x12\x10\n\x08\x65vidence\x18\t \x01(\t\x12\x0e\n\x06notice\x18\n \x01(\t\x12\x17\n\x0fnotice_language\x18\x0b \x01(\t\x12\x13\n\x0blegal_basis\x18\x0c \x01(\t\x12\x14\n\x0cjurisdiction\x18\r \x01(\t\x12\x12\n\nrecipients\x18\x0e \x03(\t\x12\x17\n\x0f\x64\x61ta_categories\x18\x0f \x03(\t\x12\x19\n\x11\x63ollection_method\x18\x10 \x01(\t\x12\x17\n\x0fledger_position\x18\x11 \x01(\x03\"W\n\x14RecordConsentRequest\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12*\n\x07\x63onsent\x18\x02 \x01(\x0b\x32\x19.arbiter.v1.ConsentRecord\"q\n\x15RecordConsentResponse\x12*\n\x07\x63onsent\x18\x01 \x01(\x0b\x32\x19.arbiter.v1.ConsentRecord\x12\x17\n\x0fledger_position\x18\x02 \x01(\x03\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\t\")\n\x12GetConsentsRequest\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\"\x88\x01\n\x13GetConsentsResponse\x12+\n\x08\x63onsents\x18\x01 \x03(\x0b\x32\x19.arbiter.v1.ConsentRecord\x12/\n\teffective\x18\x02 \x03(\x0b\x32\x1c.arbiter.v1.EffectiveConsent\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\t\"M\n\x10\x45\x66\x66\x65\x63tiveConsent\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12(\n\x07\x63onsent\x18\x02 \x01(\x0b\x32\x17.arbiter.v1.ConsentUsed2\xb6\x01\n\x0e\x43onsentService\x12T\n\rRecordConsent\x12 .arbiter.v1.RecordConsentRequest\x1a!.arbiter.v1.RecordConsentResponse\x12N\n\x0bGetConsents\x12\x1e.arbiter.v1.GetConsentsRequest\x1a\x1f.arbiter.v1.GetConsentsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,13 +38,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECORDCONSENTREQUEST']._serialized_start=550
   _globals['_RECORDCONSENTREQUEST']._serialized_end=637
   _globals['_RECORDCONSENTRESPONSE']._serialized_start=639
-  _globals['_RECORDCONSENTRESPONSE']._serialized_end=731
-  _globals['_GETCONSENTSREQUEST']._serialized_start=733
-  _globals['_GETCONSENTSREQUEST']._serialized_end=774
-  _globals['_GETCONSENTSRESPONSE']._serialized_start=776
-  _globals['_GETCONSENTSRESPONSE']._serialized_end=891
-  _globals['_EFFECTIVECONSENT']._serialized_start=893
-  _globals['_EFFECTIVECONSENT']._serialized_end=970
-  _globals['_CONSENTSERVICE']._serialized_start=973
-  _globals['_CONSENTSERVICE']._serialized_end=1155
+  _globals['_RECORDCONSENTRESPONSE']._serialized_end=752
+  _globals['_GETCONSENTSREQUEST']._serialized_start=754
+  _globals['_GETCONSENTSREQUEST']._serialized_end=795
+  _globals['_GETCONSENTSRESPONSE']._serialized_start=798
+  _globals['_GETCONSENTSRESPONSE']._serialized_end=934
+  _globals['_EFFECTIVECONSENT']._serialized_start=936
+  _globals['_EFFECTIVECONSENT']._serialized_end=1013
+  _globals['_CONSENTSERVICE']._serialized_start=1016
+  _globals['_CONSENTSERVICE']._serialized_end=1198
 # @@protoc_insertion_point(module_scope)

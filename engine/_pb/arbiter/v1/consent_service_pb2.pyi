@@ -150,8 +150,11 @@ class RecordConsentResponse(_message.Message):
 
     CONSENT_FIELD_NUMBER: _builtins.int
     LEDGER_POSITION_FIELD_NUMBER: _builtins.int
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
     ledger_position: _builtins.int
     """Where the record lies in the ledger, for audit; grows within one server process."""
+    customer_id: _builtins.str
+    """Whose will it is: the customer asked for, or the one who answers for it since they were merged."""
     @_builtins.property
     def consent(self) -> Global___ConsentRecord:
         """The record as stored, times filled in."""
@@ -161,10 +164,11 @@ class RecordConsentResponse(_message.Message):
         *,
         consent: Global___ConsentRecord | None = ...,
         ledger_position: _builtins.int = ...,
+        customer_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["consent", b"consent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent", b"consent", "ledger_position", b"ledger_position"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent", b"consent", "customer_id", b"customer_id", "ledger_position", b"ledger_position"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -200,6 +204,9 @@ class GetConsentsResponse(_message.Message):
 
     CONSENTS_FIELD_NUMBER: _builtins.int
     EFFECTIVE_FIELD_NUMBER: _builtins.int
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.str
+    """Whose they are: the customer asked for, or the one who answers for it since they were merged."""
     @_builtins.property
     def consents(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConsentRecord]:
         """Latest record of every purpose and channel, ordered by purpose, then channel."""
@@ -213,10 +220,11 @@ class GetConsentsResponse(_message.Message):
         *,
         consents: _abc.Iterable[Global___ConsentRecord] | None = ...,
         effective: _abc.Iterable[Global___EffectiveConsent] | None = ...,
+        customer_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consents", b"consents", "effective", b"effective"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consents", b"consents", "customer_id", b"customer_id", "effective", b"effective"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -329,7 +329,7 @@ class DecideResponse(_message.Message):
     decision_id: _builtins.str
     """Opaque id of the decision in the log, for outcomes, Explain and replay."""
     customer_id: _builtins.str
-    """Customer the identity resolved to."""
+    """Customer the identity resolved to; of who was merged into another, that one."""
     channel: _builtins.str
     """Channel of the request."""
     profiled: _builtins.bool
