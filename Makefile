@@ -38,7 +38,8 @@ suite: $(DEV_DEPS)
 
 # What measures time, with no other test on its cores.
 alone: $(DEV_DEPS)
-	$(BIN)/python -m pytest -m slow tests/engine/ruleset_versions/test_live_switch.py
+	$(BIN)/python -m pytest -m slow tests/engine/ruleset_versions/test_live_switch.py \
+	  tests/engine/rollout/test_following_models.py
 
 test-slow: $(DEV_DEPS)
 	$(BIN)/python -m pytest -m slow
@@ -51,7 +52,7 @@ consent-million: $(DEV_DEPS)
 kills: $(DEV_DEPS)
 	$(BIN)/python -m pytest -m slow tests/engine/events/test_events_survive_kills.py
 
-latency: $(RUN_DEPS)
+latency: $(DEV_DEPS)
 	$(BIN)/python -m loadtest latency
 
 bench: $(DEV_DEPS)
@@ -65,7 +66,7 @@ proto: $(DEV_DEPS)
 
 lock: $(DEV_DEPS)
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --no-header pyproject.toml -o requirements.lock
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --no-header --extra training --extra dev --extra bench pyproject.toml -c requirements.lock -o requirements-dev.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --no-header --extra training --extra dev --extra bench --extra loadtest pyproject.toml -c requirements.lock -o requirements-dev.lock
 
 clean:
 	rm -rf build data $(VENV) *.egg-info

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -17,7 +17,13 @@ from engine.core.snapshot import Snapshot, assemble
 from engine.decisionlog.checkpointer import Checkpointer
 from engine.decisionlog.errors import LogError
 from engine.decisionlog.flusher import Flusher
-from engine.decisionlog.ledger import ConsentLedger, consent_ledger, outcome_log, shadow_log
+from engine.decisionlog.ledger import (
+    ConsentLedger,
+    consent_ledger,
+    model_shadow_log,
+    outcome_log,
+    shadow_log,
+)
 from engine.decisionlog.log import DecisionLog
 from engine.decisionlog.record import DecisionRecord
 from engine.domain import Action, Versions
@@ -26,13 +32,17 @@ from engine.events.applying import EventRules
 from engine.events.compile import event_types
 from engine.events.deadletters import DiskDeadLetters
 from engine.events.evaluating import SignalRunner
+from engine.lineup import Lineups
 from engine.logfiles import (
     CONSENTS,
     DEAD_LETTERS,
     DECISIONS,
+    DRIFT,
     ERASED,
+    MODEL_SHADOW,
     OUTCOMES,
     PROVEN,
+    ROLLOUTS,
     SHADOW,
     checkpoints_of,
     log_directory,
@@ -40,24 +50,35 @@ from engine.logfiles import (
 from engine.models.errors import ModelRefused
 from engine.models.ranges import number_ranges
 from engine.models.scorer import OnnxScorer, build_scorer
+from engine.models.shelf import ModelShelf
+from engine.monitor.drift.alarms import DriftWatch
+from engine.monitor.drift.windows import WindowFolder
+from engine.processes import ProcessStates
+from engine.promotion.errors import PromotionError
+from engine.promotion.promoting import promote_through_gates
 from engine.release import engine_version
 from engine.rulefiles import champions, model_reasons, read_files
 from engine.ruleset.archive import ArchivedSet, RuleArchive
 from engine.ruleset.build import build_rulebook
 from engine.ruleset.diagnostics import RuleSetInvalid
 from engine.ruleset.versions import RuleVersions, VersionError
+from engine.service.arms import Arms
 from engine.service.consents import Consents
 from engine.service.decisions import Decisions
+from engine.service.drifting import DriftCounting, DriftCounts, drift_references, reference_of
 from engine.service.erased import ErasedCustomers
 from engine.service.events import Events, LiveEventRules
 from engine.service.explanations import Explanations
 from engine.service.following import RulesFollower
+from engine.service.following_models import POLL_S, REMOTE_POLL_S, ModelServer, ModelsFollower
 from engine.service.intake import Intake
 from engine.service.late_writes import RegisteredErasures
 from engine.service.live import LiveSnapshot
+from engine.service.model_shadow import ModelShadow
 from engine.service.outcomes import Outcomes
 from engine.service.privacy_signals import LastingObjections
 from engine.service.refreshing import Refresher
+from engine.service.rollouts import ACTOR, RolloutLeader
 from engine.service.shadowing import Shadow
 from engine.service.watching import UNWATCHED, Watch
 from engine.settings import Settings
@@ -69,6 +90,7 @@ from feature_store.identities import IdentityForms
 from feature_store.schema import FeatureSchema, SchemaError, parse_schema
 from feature_store.store import OnlineStore
 from feature_store.versions import SchemaVersions
+from model_registry import Root, registry_root
 from model_registry.errors import RegistryError
 
 if TYPE_CHECKING:
@@ -78,6 +100,8 @@ _log = structlog.get_logger("engine.bootstrap")
 
 PAST_SNAPSHOTS = 8
 """How many past versions explanations and replays keep compiled."""
+_SHELF: Final = ModelShelf()
+"""Models proven in this process: what was loaded once, serves, decides again or comes back without delay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +118,13 @@ class Application:
     consents: Consents
     explanations: Explanations
     shadow: Shadow
+    model_shadow: ModelShadow
+    arms: Arms
     events: Events
     intake: Intake
     letters: DiskDeadLetters
     watch: Watch
+    drift: DriftCounting
 
 
 def wall_clock_ms() -> int:
@@ -105,39 +132,81 @@ def wall_clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def load_snapshot(settings: Settings) -> Snapshot:
+def load_snapshot(settings: Settings, models: Mapping[str, int] | None = None) -> Snapshot:
     """The snapshot to serve: of the active version, else of what the files say now, kept in the archive.
 
-    Raises SetupInvalid.
+    `models` are versions instead of the champions. Raises SetupInvalid.
     """
     active = active_version(settings)
     if active is not None:
         if "rules" in settings.model_fields_set:
             advice = "an active version comes first; publish and activate the folder to serve it"
             _log.warning("rules.folder_not_served", folder=str(settings.rules), active=active, advice=advice)
-        return version_snapshot(settings, active)
+        return version_snapshot(settings, active, models)
     archived = read_files(settings)
-    snapshot = compile_snapshot(archived, settings.registry)
+    snapshot = compile_snapshot(archived, settings.registry, models)
     _keep(settings, archived, snapshot.versions.rules, snapshot.versions.feature_schema)
     return snapshot
 
 
-def version_snapshot(settings: Settings, rules: str) -> Snapshot:
+def version_snapshot(settings: Settings, rules: str, models: Mapping[str, int] | None = None) -> Snapshot:
     """The snapshot of a published version with today's schema and champions. Raises SetupInvalid.
 
+    `models` are versions instead of the champions.
     The last few stay compiled, so that a switch to a version that was served or prepared takes no time.
     """
     try:
         sources = rule_versions(settings).sources(rules)
         text = settings.feature_schema.read_text(encoding="utf-8")
         schema = parse_schema(text, source=str(settings.feature_schema)).digest
-        models = tuple(sorted(champions(settings.registry).items()))
+        scoring = tuple(sorted((champions(settings.registry) if models is None else models).items()))
     except (VersionError, SchemaError, RegistryError) as error:
         raise SetupInvalid(str(error)) from error
     except (OSError, UnicodeDecodeError) as error:
         raise SetupInvalid(f"{settings.feature_schema}: cannot be read: {error}") from error
     _keep(settings, ArchivedSet(sources, text), rules, schema)
-    return _past_snapshot(settings, rules, schema, models)
+    return _past_snapshot(settings, rules, schema, scoring)
+
+
+def lineups(settings: Settings) -> Lineups:
+    """What turns the registry's champions, rollouts and shadows into snapshots."""
+
+    def compiled(rules: str, schema: str, models: Mapping[str, int]) -> Snapshot:
+        return _past_snapshot(settings, rules, schema, tuple(sorted(models.items())))
+
+    return Lineups(settings.registry, compiled=compiled, shelf=_SHELF)
+
+
+class _Serving:
+    """Loads what a server is to serve: rules and models anew, and with challengers for their customers.
+
+    Bad models do not hold good rules up: once something serves, they are loaded with the models that do.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lineups = lineups(settings)
+        self._last: Snapshot | None = None
+
+    def load(self) -> Snapshot:
+        """Raises SetupInvalid."""
+        lined = self._lineups.line_up(self._base(), self._lineups.wanted())
+        for name, cause in lined.refused.items():
+            _log.error("models.refused", model=name, cause=cause)
+        self._last = lined.snapshot
+        return lined.snapshot
+
+    def _base(self) -> Snapshot:
+        try:
+            return load_snapshot(self._settings)
+        except SetupInvalid:
+            last = self._last
+            if last is None:
+                raise
+            base = load_snapshot(self._settings, last.versions.models)
+            if base.versions.rules == last.versions.rules:
+                raise
+            return base
 
 
 def rule_versions(settings: Settings) -> RuleVersions:
@@ -165,7 +234,7 @@ def _keep(settings: Settings, archived: ArchivedSet, rules: str, feature_schema:
 
 def compile_snapshot(
     archived: ArchivedSet,
-    registry: Path,
+    registry: Root,
     models: Mapping[str, int] | None = None,
     *,
     beside: Snapshot | None = None,
@@ -181,7 +250,11 @@ def compile_snapshot(
         codes = model_reasons(registry, models)
         rulebook = build_rulebook(archived.sources, schema, model_reasons=codes)
         scorer = _shared_scorer(beside, models, schema, rulebook.actions) or build_scorer(
-            registry_root=registry, versions=models, schema=schema, actions=rulebook.actions
+            registry_root=registry,
+            versions=models,
+            schema=schema,
+            actions=rulebook.actions,
+            load=_SHELF.load,
         )
     except (SchemaError, RuleSetInvalid, ModelRefused, RegistryError) as error:
         raise SetupInvalid(str(error)) from error
@@ -199,7 +272,7 @@ def _shared_scorer(
     return beside.scorer.for_catalogue(actions) if dict(beside.scorer.versions) == dict(models) else None
 
 
-def _ranges(registry: Path, models: Mapping[str, int]) -> Mapping[str, NumberRange]:
+def _ranges(registry: Root, models: Mapping[str, int]) -> Mapping[str, NumberRange]:
     """The references of model versions; none where they cannot be read, which what-if can do without."""
     try:
         return number_ranges(registry, models)
@@ -234,10 +307,11 @@ def _past_snapshot(
 def open_application(settings: Settings, *, watch: Watch = UNWATCHED) -> Iterator[Application]:
     """The application on its data directory. Raises SetupInvalid where it cannot work."""
     with ExitStack() as stack:
+        serving = _Serving(settings)
         try:
             store = open_store(settings)
             stack.callback(store.close)
-            live = LiveSnapshot(lambda: fit_for(store, settings, load_snapshot(settings)), watch=watch)
+            live = LiveSnapshot(lambda: fit_for(store, settings, serving.load()), watch=watch)
             _keep_first_schema(settings, store, live.current)
             log = stack.enter_context(
                 DecisionLog(
@@ -282,8 +356,15 @@ def open_application(settings: Settings, *, watch: Watch = UNWATCHED) -> Iterato
             cipher=consent_cipher(settings),
             late=late,
         )
+        arms = Arms(settings.data_dir / ROLLOUTS)
         reports = Outcomes(
-            live=live, store=store, decisions=log, log=outcomes, clock=wall_clock_ms, late=late
+            live=live,
+            store=store,
+            decisions=log,
+            log=outcomes,
+            clock=wall_clock_ms,
+            late=late,
+            counted=arms.answered,
         )
         events = Events(
             live=live,
@@ -299,7 +380,11 @@ def open_application(settings: Settings, *, watch: Watch = UNWATCHED) -> Iterato
         shadow = Shadow(
             shadow_log(log_directory(settings, SHADOW)), schema_versions(settings, store), late=late
         )
+        model_shadow = ModelShadow(
+            model_shadow_log(log_directory(settings, MODEL_SHADOW)), told=watch.shadow_scored, late=late
+        )
         objections = LastingObjections(live=live, record=consents.record)
+        drift = _drift_counting(settings, live)
         yield Application(
             settings=settings,
             live=live,
@@ -312,8 +397,9 @@ def open_application(settings: Settings, *, watch: Watch = UNWATCHED) -> Iterato
                 log=log,
                 clock=wall_clock_ms,
                 request_id_ttl_ms=settings.request_id_ttl_s * 1000,
-                decided=_all_told(watch, shadow, objections),
+                decided=_all_told(watch, shadow, model_shadow, objections, drift),
                 late=late,
+                compared=arms,
             ),
             outcomes=reports,
             consents=consents,
@@ -325,7 +411,10 @@ def open_application(settings: Settings, *, watch: Watch = UNWATCHED) -> Iterato
                 ranges_of=partial(_ranges, settings.registry),
             ),
             shadow=shadow,
+            model_shadow=model_shadow,
+            arms=arms,
             watch=watch,
+            drift=drift,
             events=events,
             intake=Intake(events=events, letters=letters, clock=wall_clock_ms),
             letters=letters,
@@ -346,12 +435,16 @@ def fit_for(store: OnlineStore, settings: Settings, snapshot: Snapshot) -> Snaps
     return snapshot
 
 
+_OF_CUSTOMERS: Final = (DECISIONS, CONSENTS, OUTCOMES, SHADOW, MODEL_SHADOW)
+"""Logs with entries of customers, from which an erasure takes what was written late."""
+
+
 def late_writes(settings: Settings, store: OnlineStore, erased: ErasedCustomers) -> RegisteredErasures:
     """What takes back writes that an erasure overtook."""
     return RegisteredErasures(
         register=erased,
         store=store,
-        directories={log: log_directory(settings, log) for log in (DECISIONS, CONSENTS, OUTCOMES, SHADOW)},
+        directories={log: log_directory(settings, log) for log in _OF_CUSTOMERS},
         checkpoints_of=lambda log: checkpoints_of(settings, log) if log in PROVEN else None,
         clock=wall_clock_ms,
     )
@@ -426,14 +519,39 @@ def refresh_customers(application: Application) -> Refresher:
 
 
 def _all_told(
-    watch: Watch, shadow: Shadow, objections: LastingObjections
+    watch: Watch,
+    shadow: Shadow,
+    model_shadow: ModelShadow,
+    objections: LastingObjections,
+    drift: DriftCounting,
 ) -> Callable[[DecisionRecord], None]:
     def decided(record: DecisionRecord) -> None:
         watch.decided(record.request.channel, "action" if record.decision.actions else "no_action")
         shadow.offer(record)
+        model_shadow.offer(record)
         objections.keep(record)
+        drift.offer(record)
 
     return decided
+
+
+def _drift_counting(settings: Settings, live: LiveSnapshot) -> DriftCounting:
+    """What counts decisions for drift and looks for alarms, once it is entered."""
+    folder = WindowFolder(settings.data_dir / DRIFT)
+    window_ms = settings.drift_window_minutes * 60_000
+    return DriftCounting(
+        counts=DriftCounts(
+            live=live, reference_of=partial(reference_of, settings.registry), window_ms=window_ms
+        ),
+        folder=folder,
+        clock=wall_clock_ms,
+        keep_days=settings.keep_drift_days,
+        watch=DriftWatch(
+            folder,
+            lambda: drift_references(settings.registry, live.current.schema, folder.folder),
+            window_ms=window_ms,
+        ),
+    )
 
 
 def watch_rules(application: Application) -> RulesFollower:
@@ -441,11 +559,51 @@ def watch_rules(application: Application) -> RulesFollower:
     settings = application.settings
 
     def prepare(rules: str) -> Snapshot:
-        return fit_for(application.store, settings, version_snapshot(settings, rules))
+        snapshot = version_snapshot(settings, rules, application.live.current.versions.models)
+        return fit_for(application.store, settings, snapshot)
 
     return RulesFollower(
         versions=rule_versions(settings), live=application.live, shadow=application.shadow, prepare=prepare
     )
+
+
+@contextmanager
+def watch_models(application: Application) -> Iterator[ModelsFollower]:
+    """Makes a server follow promotions and rollouts, and lead the latter, while the block runs."""
+    settings = application.settings
+    servers = model_servers(settings)
+    follower = ModelsFollower(
+        lineups=lineups(settings),
+        live=application.live,
+        shadow=application.model_shadow,
+        arms=application.arms,
+        servers=servers,
+        watch=application.watch,
+        every_s=POLL_S if isinstance(registry_root(settings.registry), Path) else REMOTE_POLL_S,
+    )
+    leader = RolloutLeader(
+        registry=settings.registry,
+        arms=application.arms,
+        servers=servers,
+        promote=partial(_promote, settings),
+        clock=wall_clock_ms,
+        watch=application.watch,
+    )
+    with follower, leader:
+        yield follower
+
+
+def model_servers(settings: Settings) -> ProcessStates[ModelServer]:
+    """What server processes say of the models they score with."""
+    return ProcessStates(settings.data_dir / ROLLOUTS / "servers", ModelServer)
+
+
+def _promote(settings: Settings, model: str, version: int, reason: str) -> None:
+    """Makes a completed challenger champion where it passes the gates; else a person decides."""
+    try:
+        promote_through_gates(settings.registry, model, version, reason=reason, actor=ACTOR)
+    except PromotionError as error:
+        _log.error("rollout.not_promoted", model=model, version=version, cause=str(error))
 
 
 def build_server(application: Application, *, reuse_port: bool) -> ApiServer:

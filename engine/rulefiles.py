@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from engine.core.rulebook import Rulebook
 from engine.errors import SetupInvalid
@@ -13,8 +12,8 @@ from engine.ruleset.diagnostics import Diagnostic, RuleSetInvalid, errors
 from engine.ruleset.sources import RuleSources
 from engine.settings import Settings
 from feature_store.schema import SchemaError, parse_schema
-from model_registry import open_alias, open_version
-from model_registry.errors import RegistryError
+from model_registry import Root, open_alias, open_version
+from model_registry.errors import AliasUnknown, ModelNotFound, RegistryError
 
 MODELS = ("churn", "propensity")
 """Names of the models a decision uses, by kind."""
@@ -69,12 +68,24 @@ def analyse_rules(
         raise SetupInvalid(str(error)) from error
 
 
-def champions(registry: Path) -> dict[str, int]:
-    """Version of every model that serves, as promoted. Raises RegistryError."""
-    return {name: open_alias(registry, name).manifest.version for name in MODELS}
+def champions(registry: Root) -> dict[str, int]:
+    """Version of every model that serves, as promoted; a company may have one of them only.
+
+    Raises RegistryError where one is damaged, or none is there: the registry is another, then.
+    """
+    found: dict[str, int] = {}
+    missing: list[RegistryError] = []
+    for name in MODELS:
+        try:
+            found[name] = open_alias(registry, name).manifest.version
+        except (AliasUnknown, ModelNotFound) as error:
+            missing.append(error)
+    if not found:
+        raise missing[0]
+    return found
 
 
-def model_reasons(registry: Path, models: Mapping[str, int]) -> frozenset[str]:
+def model_reasons(registry: Root, models: Mapping[str, int]) -> frozenset[str]:
     """Reason codes that these model versions may give. Raises RegistryError."""
     manifests = [open_version(registry, name, number).manifest for name, number in models.items()]
     concepts = [concept for manifest in manifests for concept in manifest.concepts]

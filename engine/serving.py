@@ -25,10 +25,17 @@ from types import FrameType
 import structlog
 
 from engine import logs
-from engine.bootstrap import build_server, open_application, refresh_customers, watch_rules
+from engine.bootstrap import (
+    build_server,
+    open_application,
+    refresh_customers,
+    watch_models,
+    watch_rules,
+)
 from engine.errors import SetupInvalid
-from engine.logfiles import identity_key
-from engine.monitor.exposition import Collected, exposed, shared_values
+from engine.logfiles import DRIFT, identity_key
+from engine.monitor.drift.exposing import DriftAlarms
+from engine.monitor.exposition import Collected, Together, exposed, shared_values
 from engine.monitor.metrics import Metrics
 from engine.pseudonyms import pseudonymise
 from engine.service.watching import UNWATCHED
@@ -60,6 +67,8 @@ def serve_one(settings: Settings, *, reuse_port: bool, tell_ready: Callable[[], 
     with (
         open_application(settings, watch=metrics or UNWATCHED) as application,
         watch_rules(application),
+        watch_models(application),
+        application.drift if settings.drift else nullcontext(),
         refresh_customers(application),
         _metrics_served(settings, metrics.registry) if metrics and not reuse_port else nullcontext(),
     ):
@@ -85,7 +94,8 @@ def _metrics_served(settings: Settings, counted: Collected) -> Iterator[None]:
         if address is not None:
             host, port = address
             try:
-                port = stack.enter_context(exposed(counted, host=host, port=port))
+                told = Together((counted, DriftAlarms(settings.data_dir / DRIFT)))
+                port = stack.enter_context(exposed(told, host=host, port=port))
             except OSError as error:
                 raise SetupInvalid(
                     f"cannot serve metrics at {settings.metrics}: {error.strerror}; choose another --metrics"

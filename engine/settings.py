@@ -11,11 +11,13 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from engine.errors import SetupInvalid
+from model_registry import Root, registry_root
 
 _HOME = Path(__file__).resolve().parent.parent
 
 _LAST_PORT = 65535
 _OFF = "off"
+_DAY_MINUTES = 1440
 
 Port = Annotated[int, Field(ge=0, le=_LAST_PORT)]
 KeptDays = Annotated[int, Field(ge=1, le=36_500)]
@@ -33,6 +35,12 @@ def _paths(given: object) -> object:
     if not isinstance(given, str):
         return given
     return tuple(part.strip() for part in given.split(",") if part.strip())
+
+
+def _part_of_a_day(minutes: int) -> int:
+    if minutes >= 1 and _DAY_MINUTES % minutes == 0:
+        return minutes
+    raise ValueError("write minutes of which a day has a whole number, e.g. 15, 60 or 1440")
 
 
 EMBEDDED = "embedded"
@@ -84,9 +92,10 @@ class Settings(BaseSettings):
     rules: Path = Field(
         default=_HOME / "rules", description="Folder of the rule set. Default: the demo company's."
     )
-    registry: Path = Field(
+    registry: Annotated[Root, BeforeValidator(registry_root)] = Field(
         default=_HOME / "model_registry",
-        description="Folder of published models. Default: the demo company's.",
+        description="Folder of published models, or the URL of an object store, such as s3://bucket/models. "
+        "Default: the demo company's.",
     )
     feature_schema: Path = Field(
         default=_HOME / "feature_store" / "demo" / "telco.toml",
@@ -178,6 +187,21 @@ class Settings(BaseSettings):
         default=None,
         description="How long it keeps contacts in the store, in days; by default 400, as stores do. No "
         "shorter than the longest window of the contact policies.",
+    )
+    drift: bool = Field(
+        default=True,
+        description="Count inputs, scores and actions for drift. On: it costs a decision about 2 us, and "
+        "what was not counted cannot be compared later.",
+    )
+    drift_window_minutes: Annotated[int, AfterValidator(_part_of_a_day)] = Field(
+        default=60,
+        description="Length of a window that is judged for drift, in minutes, a part of a day; days are "
+        "judged too. An hour has enough decisions to judge and is soon enough to act.",
+    )
+    keep_drift_days: KeptDays = Field(
+        default=30,
+        description="How long servers keep the counts for drift, in days: about 20 kB an hour and process. "
+        "Nothing in them is of one person.",
     )
     drain_seconds: Annotated[float, Field(ge=0, le=300)] = Field(
         default=10.0, description="How long calls in flight may finish after SIGTERM."

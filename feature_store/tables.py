@@ -83,7 +83,7 @@ class CustomerTable:
 
     def blocks(self, *, skip_rows: int = 0) -> Iterator[Block]:
         """The rows after the first `skip_rows`. Raises LoadError where the file cannot be read on."""
-        source = _ParquetSource(self.path) if _is_parquet(self.path) else _CsvSource(self.path)
+        source = table_source(self.path)
         held = {self.schema.view[place].name for place in self.views}
         wanted = [f for f in self.schema.feature if f.view in held]
         yield from _blocks(self, source, wanted, skip_rows)
@@ -92,7 +92,7 @@ class CustomerTable:
 def open_table(path: Path, *, schema: FeatureSchema, columns: ColumnMap) -> CustomerTable:
     """Looks at the header. Raises LoadError with every column that does not fit."""
     require_arrow(path)
-    header = _ParquetSource(path).header() if _is_parquet(path) else _CsvSource(path).header()
+    header = table_source(path).header()
     views, problems = _views_of(header, schema, columns)
     if problems:
         raise LoadError("\n".join(f"{path}: {problem}" for problem in problems))
@@ -107,6 +107,11 @@ def require_arrow(path: Path) -> None:
         raise LoadError(
             f"{path}: needs pyarrow, which is not installed; run: pip install 'arbiter-nba[bulk]'"
         ) from error
+
+
+def table_source(path: Path) -> TableSource:
+    """The columns of any table: what loads features, and what trains on them, read cells alike."""
+    return _ParquetSource(path) if _is_parquet(path) else _CsvSource(path)
 
 
 def _is_parquet(path: Path) -> bool:
@@ -242,6 +247,9 @@ class _CsvSource:
     def has_misshapen_rows(self) -> bool:
         """Whether rows were passed over so far for having too few or too many cells."""
         return self._misshapen
+
+
+TableSource = _ParquetSource | _CsvSource
 
 
 class _Lines:
@@ -391,6 +399,11 @@ def _last_of_each(customer_ids: Sequence[str], bad_rows: set[int]) -> list[int]:
 
 
 Report = Callable[[int, object, str], None]
+
+
+def stored_column(column: pa.Array, feature: Feature, report: Report) -> Column:
+    """As a load stores a column, for those who train on one; `report` takes row, value and why."""
+    return _stored(column, feature, report)
 
 
 def _stored(column: pa.Array, feature: Feature, report: Report) -> Column:

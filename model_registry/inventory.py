@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from model_registry.aliases import ALIASES, open_alias, read_aliases
-from model_registry.errors import ModelNotFound, RegistryError
-from model_registry.publishing import published_versions
+from model_registry.errors import RegistryError
+from model_registry.storage import Root, storage_of
 from model_registry.versions import open_version
 
 
@@ -31,19 +30,20 @@ class VerifiedVersion:
     problems: tuple[str, ...]
 
 
-def list_models(root: Path) -> tuple[ListedModel, ...]:
+def list_models(root: Root) -> tuple[ListedModel, ...]:
     """All models under `root`, by name. Raises ModelNotFound without a root, ModelCorrupt on bad aliases."""
+    storage = storage_of(root)
     return tuple(
         ListedModel(
             name=name,
-            versions=published_versions(root / name),
+            versions=storage.versions(name),
             aliases=dict(read_aliases(root, name).aliases),
         )
         for name in model_names(root)
     )
 
 
-def verify(root: Path) -> tuple[VerifiedVersion, ...]:
+def verify(root: Root) -> tuple[VerifiedVersion, ...]:
     """Reads every file of every version against its digest, and every alias; one row a version.
 
     Never raises for a damaged model: that is a row with problems. Aliases that cannot be read give
@@ -52,15 +52,17 @@ def verify(root: Path) -> tuple[VerifiedVersion, ...]:
     return tuple(row for name in model_names(root) for row in _verify_model(root, name))
 
 
-def model_names(root: Path) -> tuple[str, ...]:
+def model_names(root: Root) -> tuple[str, ...]:
     """Folders that hold a model: aliases or integer-named versions. The registry's own code is none."""
-    if not root.is_dir():
-        raise ModelNotFound(f"{root}: no such folder: correct the registry path")
-    folders = (p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    return tuple(sorted(p.name for p in folders if (p / ALIASES).exists() or published_versions(p)))
+    storage = storage_of(root)
+    return tuple(
+        sorted(
+            name for name in storage.folders() if storage.has_file(name, ALIASES) or storage.versions(name)
+        )
+    )
 
 
-def _verify_model(root: Path, name: str) -> tuple[VerifiedVersion, ...]:
+def _verify_model(root: Root, name: str) -> tuple[VerifiedVersion, ...]:
     try:
         aliases = read_aliases(root, name).aliases
     except RegistryError as error:
@@ -69,8 +71,8 @@ def _verify_model(root: Path, name: str) -> tuple[VerifiedVersion, ...]:
     return _verify_versions(root, name, aliases)
 
 
-def _verify_versions(root: Path, name: str, aliases: Mapping[str, int]) -> tuple[VerifiedVersion, ...]:
-    versions = sorted({*published_versions(root / name), *aliases.values()})
+def _verify_versions(root: Root, name: str, aliases: Mapping[str, int]) -> tuple[VerifiedVersion, ...]:
+    versions = sorted({*storage_of(root).versions(name), *aliases.values()})
     rows = []
     for version in versions:
         held_by = tuple(sorted(alias for alias, target in aliases.items() if target == version))
@@ -79,7 +81,7 @@ def _verify_versions(root: Path, name: str, aliases: Mapping[str, int]) -> tuple
     return tuple(rows)
 
 
-def _problems(root: Path, name: str, version: int, aliases: tuple[str, ...]) -> tuple[str, ...]:
+def _problems(root: Root, name: str, version: int, aliases: tuple[str, ...]) -> tuple[str, ...]:
     try:
         published = open_version(root, name, version)
     except RegistryError as error:
@@ -87,7 +89,7 @@ def _problems(root: Path, name: str, version: int, aliases: tuple[str, ...]) -> 
     found = []
     for filename in published.manifest.files:
         try:
-            published.read(filename)
+            published.read(filename, from_store=True)
         except RegistryError as error:
             found.append(str(error))
     for alias in aliases:

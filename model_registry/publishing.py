@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import re
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import overload
 
 from pydantic import ValidationError
 
-from model_registry.disk import sole_writer, sync_folder, write_durably
-from model_registry.errors import ManifestInvalid, VersionExists
+from model_registry.errors import ManifestInvalid
 from model_registry.manifest import Manifest
+from model_registry.places import Place
+from model_registry.remote import MANIFEST
+from model_registry.storage import Root, storage_of
 
-MANIFEST = "manifest.json"
 MAX_FILE_BYTES = 256 * 1024 * 1024
 """Largest file of a version: far above any tree model, far below what would exhaust a server."""
-
-_UNFINISHED = ".publishing-"
-_VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
 def sha256_of(content: bytes) -> str:
@@ -28,33 +24,30 @@ def sha256_of(content: bytes) -> str:
     return "sha256:" + hashlib.sha256(content).hexdigest()
 
 
-def published_versions(folder: Path) -> tuple[int, ...]:
-    """Integer-named folders of one model, ascending; none where the model is not there."""
-    if not folder.is_dir():
-        return ()
-    return tuple(sorted(int(p.name) for p in folder.iterdir() if _VERSION.fullmatch(p.name) and p.is_dir()))
+@overload
+def publish(root: Path, manifest: Mapping[str, object], files: Mapping[str, bytes]) -> Path: ...
 
 
-def publish(root: Path, manifest: Mapping[str, object], files: Mapping[str, bytes]) -> Path:
-    """Publishes one model version and returns its folder, `root/<name>/<version>/`.
+@overload
+def publish(root: Root, manifest: Mapping[str, object], files: Mapping[str, bytes]) -> Place: ...
+
+
+def publish(root: Root, manifest: Mapping[str, object], files: Mapping[str, bytes]) -> Place:
+    """Publishes one model version and returns its place, `root/<name>/<version>/`.
 
     `manifest` holds every manifest field but `files`, which is computed; without `version` the next
     integer is taken. Whatever fails, and wherever the process dies, nothing half-written is visible.
-    Raises ManifestInvalid, and VersionExists where the version is taken.
+    Raises ManifestInvalid, VersionExists where the version is taken, and StoreFailed.
     """
     draft = _validated(manifest, files)
-    home = root / draft.name
-    home.mkdir(parents=True, exist_ok=True)
-    with sole_writer(home):
-        _clear_unfinished(home)
-        if "version" not in manifest:
-            draft = draft.model_copy(update={"version": max(published_versions(home), default=0) + 1})
-        folder = home / str(draft.version)
-        if folder.exists() or folder.is_symlink():
-            raise VersionExists(folder)
-        _write_version(folder, draft, files)
-    sync_folder(root)
-    return folder
+    storage = storage_of(root)
+
+    def files_of(number: int) -> Mapping[str, bytes]:
+        numbered = draft.model_copy(update={"version": number})
+        return {**files, MANIFEST: numbered.model_dump_json(indent=2).encode() + b"\n"}
+
+    wanted = draft.version if "version" in manifest else None
+    return storage.place(draft.name, str(storage.add_version(draft.name, wanted, files_of)))
 
 
 def explain_invalid(error: ValidationError) -> str:
@@ -74,29 +67,9 @@ def _validated(manifest: Mapping[str, object], files: Mapping[str, bytes]) -> Ma
             raise ManifestInvalid(f"{name}: {len(content)} bytes; at most {MAX_FILE_BYTES} can be served")
     digests = {name: sha256_of(content) for name, content in files.items()}
     try:
-        offered = Manifest.model_validate({"version": 1, **manifest, "files": digests})
+        offered = Manifest.model_validate({"version": 1, "format": 2, **manifest, "files": digests})
+        if "format" not in manifest and not offered.needs_format_2:
+            offered = offered.model_copy(update={"format": 1})
         return Manifest.model_validate_json(offered.model_dump_json())
     except ValidationError as error:
         raise ManifestInvalid(f"manifest refused: {explain_invalid(error)}") from error
-
-
-def _write_version(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> None:
-    """Fills a hidden folder, then renames it: the rename is the publication."""
-    unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=_UNFINISHED))
-    try:
-        for name, content in files.items():
-            write_durably(unfinished / name, content)
-        write_durably(unfinished / MANIFEST, manifest.model_dump_json(indent=2).encode() + b"\n")
-        unfinished.chmod(0o755)  # mkdtemp gives 0700; the server may run as another user
-        sync_folder(unfinished)
-        unfinished.rename(folder)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
-    sync_folder(folder.parent)
-
-
-def _clear_unfinished(home: Path) -> None:
-    """Removes what a killed publisher left; the caller is the only writer."""
-    for left in home.glob(f"{_UNFINISHED}*"):
-        shutil.rmtree(left, ignore_errors=True)

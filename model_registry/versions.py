@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydantic import ValidationError
 
 from model_registry.errors import FileRefused, ModelCorrupt, ModelNotFound
 from model_registry.manifest import Manifest
-from model_registry.publishing import (
-    MANIFEST,
-    MAX_FILE_BYTES,
-    explain_invalid,
-    published_versions,
-    sha256_of,
-)
+from model_registry.places import Place
+from model_registry.publishing import MAX_FILE_BYTES, explain_invalid, sha256_of
+from model_registry.remote import MANIFEST
+from model_registry.storage import Root, Storage, storage_of
 
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedModel:
-    """One immutable version on disk. `digest` is that of its manifest, and so of everything in it."""
+    """One immutable version. `digest` is that of its manifest, and so of everything in it."""
 
     manifest: Manifest
-    folder: Path
+    folder: Place
     digest: str
+    storage: Storage
 
-    def read(self, filename: str) -> bytes:
-        """The content of a listed file, checked against its digest.
+    def read(self, filename: str, *, from_store: bool = False) -> bytes:
+        """The content of a listed file, checked against its digest; `from_store` leaves out any cache.
 
         Raises FileRefused where the file is not listed, leaves the folder or is too large, and
         ModelCorrupt where it is missing or changed.
@@ -38,60 +35,56 @@ class PublishedModel:
         expected = self.manifest.files.get(filename)
         if expected is None:
             raise FileRefused(path, cause=f"not listed in {MANIFEST}; only listed files are read")
-        content = read_inside(self.folder, filename, max_bytes=MAX_FILE_BYTES)
+        content = self.storage.read(
+            self.manifest.name,
+            str(self.manifest.version),
+            filename,
+            max_bytes=MAX_FILE_BYTES,
+            digest=None if from_store else expected,
+        )
         found = sha256_of(content)
         if found != expected:
             raise ModelCorrupt(path, expected=expected, found=found)
         return content
 
 
-def open_version(root: Path, name: str, version: int) -> PublishedModel:
+def open_version(root: Root, name: str, version: int) -> PublishedModel:
     """The version `root/<name>/<version>/`, with its manifest read and checked.
 
-    Raises ModelNotFound, FileRefused where the folder leaves the registry, and ModelCorrupt where the
-    manifest is missing, unreadable, or of another model.
+    Raises ModelNotFound, FileRefused where the folder leaves the registry, ModelCorrupt where the manifest
+    is missing, unreadable, or of another model, and StoreFailed.
     """
-    folder = version_folder(root, name, version)
-    content = read_inside(folder, MANIFEST, max_bytes=MAX_MANIFEST_BYTES)
-    path = folder / MANIFEST
-    try:
-        manifest = Manifest.model_validate_json(content)
-    except ValidationError as error:
-        raise ModelCorrupt(path, expected="a valid manifest", found=explain_invalid(error)) from error
+    storage = storage_of(root)
+    _require(storage, name, version)
+    content = storage.read(name, str(version), MANIFEST, max_bytes=MAX_MANIFEST_BYTES)
+    folder = storage.place(name, str(version))
+    manifest = parse_manifest(content, place=folder / MANIFEST)
     if (manifest.name, manifest.version) != (name, version):
         found = f"the manifest of {manifest.name} {manifest.version}"
-        raise ModelCorrupt(path, expected=f"that of {name} {version}", found=found)
-    return PublishedModel(manifest=manifest, folder=folder, digest=sha256_of(content))
+        raise ModelCorrupt(folder / MANIFEST, expected=f"that of {name} {version}", found=found)
+    return PublishedModel(manifest=manifest, folder=folder, digest=sha256_of(content), storage=storage)
 
 
-def version_folder(root: Path, name: str, version: int) -> Path:
-    """Where a published version lives. Raises ModelNotFound, or FileRefused where it leaves `root`."""
-    folder = root / name / str(version)
-    if "/" in name or name.startswith(".") or not folder.is_dir():
-        known = ", ".join(map(str, published_versions(root / name))) if "/" not in name else ""
+def parse_manifest(content: bytes, *, place: Place) -> Manifest:
+    """A manifest from its bytes. Raises ModelCorrupt naming `place` and every flaw."""
+    try:
+        return Manifest.model_validate_json(content)
+    except ValidationError as error:
+        raise ModelCorrupt(place, expected="a valid manifest", found=explain_invalid(error)) from error
+
+
+def is_plain(name: str) -> bool:
+    """Whether a model's name is no path and nothing hidden."""
+    return bool(name) and "/" not in name and not name.startswith(".")
+
+
+def _require(storage: Storage, name: str, version: int) -> None:
+    """Raises ModelNotFound where there is no such version, FileRefused where it leaves the registry."""
+    known = storage.versions(name) if is_plain(name) else ()
+    if version not in known:
         raise ModelNotFound(
-            f"model {name!r} has no version {version} in {root}: published are {known or 'none'}. "
+            f"model {name!r} has no version {version} in {storage.place()}: "
+            f"published are {', '.join(map(str, known)) or 'none'}. "
             "Publish it, or ask for a version that is there."
         )
-    if not folder.resolve().is_relative_to(root.resolve()):
-        raise FileRefused(folder, cause="a link that leaves the registry; publish the model here instead")
-    return folder
-
-
-def read_inside(folder: Path, filename: str, *, max_bytes: int) -> bytes:
-    """The content of a regular file that really lies in `folder`. Raises FileRefused or ModelCorrupt."""
-    path = folder / filename
-    try:
-        real = path.resolve(strict=True)
-        if not real.is_relative_to(folder.resolve()):
-            raise FileRefused(path, cause="it lies outside the version folder")
-        if not real.is_file():
-            raise FileRefused(path, cause="not a regular file")
-        size = real.stat().st_size
-        if size > max_bytes:
-            raise FileRefused(path, cause=f"{size} bytes; at most {max_bytes} are read")
-        return real.read_bytes()
-    except FileNotFoundError as error:
-        raise ModelCorrupt(path, expected="a file", found="none") from error
-    except OSError as error:
-        raise ModelCorrupt(path, expected="a readable file", found=str(error.strerror)) from error
+    storage.check_version(name, version)

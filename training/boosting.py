@@ -19,6 +19,7 @@ MAX_MARGIN: Final = 64.0
 
 _REPRODUCIBLE: Final[Mapping[str, object]] = {
     "objective": "binary",
+    "metric": "binary_logloss",
     "deterministic": True,
     "force_row_wise": True,
     "num_threads": 1,  # sums of gradients depend on how rows are dealt to threads
@@ -29,7 +30,7 @@ _REPRODUCIBLE: Final[Mapping[str, object]] = {
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a model is boosted. `parameters` are LightGBM's own; early stopping watches the log loss."""
+    """How a model is boosted. `parameters` are LightGBM's own; early stopping watches the `metric`."""
 
     max_trees: int
     patience: int
@@ -41,11 +42,12 @@ class Recipe:
 
 
 def fit(*, train: Table, recipe: Recipe, seed: int, validation: Table | None = None) -> lgb.Booster:
-    """A boosted binary model, cut at its best number of trees, leaves rounded to LEAF_STEP.
+    """A boosted model, cut at its best number of trees, leaves rounded to LEAF_STEP.
 
-    With `validation` and a patience, boosting stops where the validation log loss stops falling.
+    It is binary unless the recipe says otherwise. With `validation` and a patience, boosting stops where the
+    validation loss stops falling.
     """
-    parameters = {**_REPRODUCIBLE, **recipe.parameters, "seed": seed, "metric": "binary_logloss"}
+    parameters = {**_REPRODUCIBLE, **recipe.parameters, "seed": seed}
     learning = lgb.Dataset(train.rows, train.labels, free_raw_data=False)
     stopping = validation is not None and recipe.patience > 0
     watched = []
@@ -84,7 +86,7 @@ def round_leaves(booster: lgb.Booster) -> lgb.Booster:
 
 
 def log_odds(booster: lgb.Booster, rows: Rows) -> Floats:
-    """Uncalibrated margins in double, shape (n,)."""
+    """Uncalibrated margins in double, shape (n,): of a classifier log-odds."""
     return cast(Floats, np.asarray(booster.predict(rows, raw_score=True), dtype=np.float64))
 
 

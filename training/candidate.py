@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, Literal
+from dataclasses import dataclass, field
+from typing import Final
 
 import lightgbm as lgb
 import numpy as np
 from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
 from feature_store.schema import FeatureSchema
-from model_registry.manifest import Concept, ModelInput
+from model_registry.manifest import Concept, ModelInput, ModelKind
 from training.boosting import Recipe, fit, log_odds
-from training.calibration import Platt, calibration_error, fit_platt, sigmoid
+from training.calibration import Calibration, calibration_error, fit_platt, sigmoid
 from training.dataset import Floats, Rows, Table
+from training.links import Link
 from training.trees import Trees, flatten
 
 TARGET_PREFIX: Final = "target."
@@ -22,9 +23,15 @@ TARGET_PREFIX: Final = "target."
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is to be learnt. `train` holds the rows of `seen` and copies with hidden values."""
+    """What is to be learnt. `train` holds the rows of `seen` and copies with hidden values.
 
-    name: Literal["churn", "propensity"]
+    `name` is the model's in the registry. `actions` holds, by target, the values of the inputs of source
+    `action`. `label_is_ownership` where a positive label means that the target is owned already, so that
+    nobody will ask about it.
+    """
+
+    name: str
+    kind: ModelKind
     intended_use: str
     schema: FeatureSchema
     inputs: tuple[ModelInput, ...]
@@ -35,23 +42,28 @@ class Task:
     seen: Table
     validation: Table
     test: Table
+    actions: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    label_is_ownership: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A trained and calibrated model. `metrics` are of the customers held out of training."""
+    """A trained and calibrated model. `metrics` are of the customers held out of training.
+
+    `calibration` makes margins scores: probabilities, or what the kind of model says.
+    """
 
     task: Task
     booster: lgb.Booster
     trees: Trees
-    platt: Platt
+    calibration: Link
     metrics: Mapping[str, float]
     training_data: Mapping[str, str]
     seed: int
 
-    def probability(self, rows: Rows) -> Floats:
+    def score(self, rows: Rows) -> Floats:
         """LightGBM's double prediction, calibrated, shape (n,)."""
-        return self.platt.probability(log_odds(self.booster, rows))
+        return self.calibration.score(log_odds(self.booster, rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +71,14 @@ class Learnt:
     """A calibrated booster."""
 
     booster: lgb.Booster
-    platt: Platt
+    calibration: Calibration
 
 
 def learn(task: Task, *, recipe: Recipe, seed: int) -> Learnt:
     """Boosts on the training rows, stops and calibrates on the validation rows."""
     booster = fit(train=task.train, validation=task.validation, recipe=recipe, seed=seed)
     margins = log_odds(booster, task.validation.rows)
-    return Learnt(booster=booster, platt=fit_platt(margins=margins, labels=task.validation.labels))
+    return Learnt(booster=booster, calibration=fit_platt(margins=margins, labels=task.validation.labels))
 
 
 def assemble(
@@ -77,7 +89,7 @@ def assemble(
         task=task,
         booster=learnt.booster,
         trees=flatten(learnt.booster),
-        platt=learnt.platt,
+        calibration=learnt.calibration,
         metrics=rounded({**held_out_metrics(task, learnt), **metrics}),
         training_data=training_data,
         seed=seed,
@@ -88,7 +100,7 @@ def held_out_metrics(task: Task, learnt: Learnt) -> dict[str, float]:
     """Discrimination and calibration on the test rows, and the size of the model."""
     test = task.test
     margins = log_odds(learnt.booster, test.rows)
-    probabilities = learnt.platt.probability(margins)
+    probabilities = learnt.calibration.probability(margins)
     return {
         "auc_test": auc(test.labels, margins),
         "auc_train": auc(task.seen.labels, log_odds(learnt.booster, task.seen.rows)),
@@ -124,7 +136,7 @@ def typical_values(task: Task) -> dict[str, float | None]:
             typical[model_input.name] = 0.0
         elif not len(known):
             typical[model_input.name] = None
-        elif kinds[model_input.name] in ("int", "double"):
+        elif kinds.get(model_input.name, "double") in ("int", "double"):
             typical[model_input.name] = float(np.quantile(known, 0.5, method="lower"))
         else:
             values, counts = np.unique(known, return_counts=True)

@@ -68,6 +68,7 @@ def churn_task(telco: Telco, *, split: Split, seed: int) -> Task:
     inputs = tuple(ModelInput(name=name, source="feature") for name in names)
     return Task(
         name="churn",
+        kind="churn",
         intended_use=INTENDED_USE,
         schema=telco.schema,
         inputs=inputs,

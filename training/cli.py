@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import typer
 from rich.console import Console
@@ -16,14 +16,16 @@ from feature_store.schema import SchemaError, load_schema
 from model_registry.errors import RegistryError
 from training.candidate import Candidate
 from training.churn import train_churn
-from training.customers import write_customers
+from training.customers import write_customers, write_labelled
 from training.errors import TrainingError
 from training.gates import check_metrics
 from training.history_cli import app as history_app
 from training.propensity import train_propensity
 from training.publication import Artefacts, build_artefacts, champion_of, publish_candidate
+from training.purchases import drawn_purchases, write_purchases
 from training.report import Trained, write_report
 from training.telco import Telco, read_telco
+from training.trial import drawn_trial, write_trial
 
 SEED: Final = 1
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -55,9 +57,34 @@ class _Passed:
 
 
 @app.command("data")
-def data_command(schema: SchemaOption = SCHEMA, customers: CustomersOption = CUSTOMERS) -> None:
-    """Writes the demo's customer file."""
-    _write_data(read_telco(load_schema(schema)), customers)
+def data_command(
+    schema: SchemaOption = SCHEMA,
+    customers: CustomersOption = CUSTOMERS,
+    labelled: Annotated[
+        Path | None,
+        typer.Option("--labelled", help="Write instead a table with the label, for `arbiter train`."),
+    ] = None,
+) -> None:
+    """Writes the demo's customer file, or the same customers with the label."""
+    telco = read_telco(load_schema(schema))
+    if labelled is None:
+        _write_data(telco, customers)
+    else:
+        write_labelled(telco, labelled)
+        console.print(f"customers    {len(telco.ids)} written: {labelled}", soft_wrap=True)
+
+
+@app.command("example")
+def example_command(
+    table: Annotated[Literal["trial", "purchases"], typer.Argument(help="Which table.")],
+    path: Annotated[Path, typer.Argument(help="The CSV to write.")],
+) -> None:
+    """Writes the made-up table of an example of `arbiter train`, drawn from a known truth."""
+    if table == "trial":
+        write_trial(path, drawn_trial())
+    else:
+        write_purchases(path, drawn_purchases())
+    console.print(f"written: {path}", soft_wrap=True)
 
 
 @app.command("check")

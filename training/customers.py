@@ -45,3 +45,19 @@ def _cell(value: FeatureValue | None) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)
+
+
+def write_labelled(telco: Telco, path: Path) -> None:
+    """Writes what is real of every customer with the label `churned` (yes, no), to train on as on any table.
+
+    The synthetic features are left out: they were made from the label.
+    """
+    names = [name for name in telco.schema.index if name in telco.values[0]]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["customer_id", *names, "churned"])
+    for customer, known, left in zip(telco.ids, telco.values, telco.churned.tolist(), strict=True):
+        writer.writerow([customer, *(_cell(known[name]) for name in names), "yes" if left else "no"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = text.getvalue().encode()
+    path.write_bytes(gzip.compress(content, compresslevel=9, mtime=0) if path.suffix == ".gz" else content)

@@ -69,7 +69,12 @@ def _draw_calibration(axes: Axes, candidate: Candidate) -> None:
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
     for label, color, marker, values in (
         (f"before, ECE {candidate.metrics['ece_test_uncalibrated']:.3f}", ORANGE, "x", sigmoid(margins)),
-        (f"after, ECE {candidate.metrics['ece_test']:.3f}", BLUE, "o", candidate.platt.probability(margins)),
+        (
+            f"after, ECE {candidate.metrics['ece_test']:.3f}",
+            BLUE,
+            "o",
+            candidate.calibration.score(margins),
+        ),
     ):
         promised, seen, error = _rates(values, test.labels)
         axes.errorbar(

@@ -65,14 +65,14 @@ def _same_customers(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
 
 
 def _bounds(candidate: Candidate) -> Mapping[str, Bounds]:
-    if candidate.task.name == "churn":
+    if candidate.task.kind == "churn":
         return CHURN_BOUNDS
     return {**PROPENSITY_BOUNDS, **{f"auc_test_{target}": TARGET_AUC for target in candidate.task.targets}}
 
 
 def _baseline(candidate: Candidate) -> tuple[str, float]:
     """The figure that stands against the logistic regression, and the regression's."""
-    name = "auc_test" if candidate.task.name == "churn" else "auc_test_mean_of_targets"
+    name = "auc_test" if candidate.task.kind == "churn" else "auc_test_mean_of_targets"
     return name, candidate.metrics[f"baseline_{name}"]
 
 

@@ -42,6 +42,11 @@ def rows_seen(history: History, observations: Sequence[Observation]) -> list[See
     return history.seen(observations)
 
 
+def check_labels(rows: Sequence[Observation]) -> None:
+    """Raises LeakRefused for labels known, or telling of what happened, before the features end."""
+    _refuse(list(_of_labels(rows)))
+
+
 def check_table(history: History, offered: Offered) -> None:
     """Raises LeakRefused naming every value that was not known at the instant of its row."""
     if not offered.values:

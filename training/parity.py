@@ -15,7 +15,7 @@ from training.errors import GateFailed
 from training.trees import LEAF, Trees
 
 TOLERANCE: Final = 1e-6
-"""Largest allowed difference of probabilities; margins must be equal."""
+"""Largest allowed difference of scores, of values beyond 1 relative to them; margins must be equal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,9 @@ def parity_rows(candidate: Candidate) -> Rows:
 def compare(candidate: Candidate, model: bytes, *, rows: Rows) -> Parity:
     """Counts the rows on which the three forms of the model differ."""
     expected = log_odds(candidate.booster, rows)
-    margins, probabilities = run_onnx(model, rows)
-    differences = np.abs(probabilities - candidate.platt.probability(expected))
+    margins, scores = run_onnx(model, rows, output=candidate.calibration.output)
+    linked = candidate.calibration.score(expected)
+    differences = np.abs(scores - linked) / np.maximum(1.0, np.abs(linked))
     return Parity(
         rows=len(rows),
         other_margin=int((margins != expected).sum()),
@@ -70,13 +71,13 @@ def compare(candidate: Candidate, model: bytes, *, rows: Rows) -> Parity:
     )
 
 
-def run_onnx(model: bytes, rows: Rows) -> tuple[Floats, Floats]:
-    """Margins and probabilities of the exported model, as float64 of shape (n,) each."""
+def run_onnx(model: bytes, rows: Rows, *, output: str = "probability") -> tuple[Floats, Floats]:
+    """Margins and scores of the exported model, as float64 of shape (n,) each."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    margins, probabilities = session.run(["margin", "probability"], {"input": rows})
-    return margins[:, 0].astype(np.float64), probabilities[:, 0].astype(np.float64)
+    margins, scores = session.run(["margin", output], {"input": rows})
+    return margins[:, 0].astype(np.float64), scores[:, 0].astype(np.float64)
 
 
 def split_rows(trees: Trees, *, like: Rows) -> Rows:

@@ -109,6 +109,7 @@ def propensity_task(telco: Telco, *, split: Split, seed: int) -> Task:
     )
     return Task(
         name="propensity",
+        kind="propensity",
         intended_use=INTENDED_USE,
         schema=telco.schema,
         inputs=inputs,
@@ -119,6 +120,7 @@ def propensity_task(telco: Telco, *, split: Split, seed: int) -> Task:
         seen=_pairs(telco, names, split.train),
         validation=_pairs(telco, names, split.validation),
         test=_pairs(telco, names, split.test),
+        label_is_ownership=True,
     )
 
 
@@ -176,7 +178,7 @@ def target_metrics(task: Task, learnt: Learnt) -> dict[str, float]:
         margins = log_odds(learnt.booster, test.rows)
         metrics[f"auc_test_{target}"] = auc(test.labels, margins)
         metrics[f"ece_test_{target}"] = calibration_error(
-            probabilities=learnt.platt.probability(margins), labels=test.labels
+            probabilities=learnt.calibration.probability(margins), labels=test.labels
         )
         metrics[f"baseline_auc_test_{target}"] = auc(test.labels, baseline_scores(train=seen, rows=test.rows))
     for figure in ("auc_test", "baseline_auc_test"):

@@ -10,8 +10,10 @@ from model_registry import PublishedModel, open_alias, promote, publish
 from model_registry.aliases import CHAMPION
 from model_registry.errors import AliasUnknown, ModelNotFound
 from model_registry.publishing import sha256_of
+from training.calibration import Isotonic, Platt
 from training.candidate import Candidate, typical_values
 from training.export import to_onnx
+from training.links import Link
 from training.parity import Parity, check_parity
 from training.reference import golden_npz, histograms_json
 
@@ -34,7 +36,9 @@ class Artefacts:
 
 def build_artefacts(candidate: Candidate) -> Artefacts:
     """Exports a candidate through the parity gate. Raises ExportRefused or GateFailed."""
-    model = to_onnx(candidate.booster, trees=candidate.trees, platt=candidate.platt, name=candidate.task.name)
+    model = to_onnx(
+        candidate.booster, trees=candidate.trees, calibration=candidate.calibration, name=candidate.task.name
+    )
     parity = check_parity(candidate, model)
     files = {
         "model.onnx": model,
@@ -75,7 +79,7 @@ def manifest_of(candidate: Candidate, *, created: str) -> dict[str, object]:
     task = candidate.task
     return {
         "name": task.name,
-        "kind": task.name,
+        "kind": task.kind,
         "created": created,
         "intended_use": task.intended_use,
         "feature_schema": task.schema.name,
@@ -84,9 +88,23 @@ def manifest_of(candidate: Candidate, *, created: str) -> dict[str, object]:
         "hidden": {target: list(inputs) for target, inputs in task.hidden.items()},
         "typical": typical_values(task),
         "concepts": [concept.model_dump(mode="json") for concept in task.concepts],
-        "calibration": {"slope": candidate.platt.slope, "intercept": candidate.platt.intercept},
+        **_calibration(candidate.calibration),
         "metrics": dict(candidate.metrics),
         "training_data": dict(candidate.training_data),
+    }
+
+
+def _calibration(calibration: Link) -> dict[str, object]:
+    """The manifest's field for how margins become probabilities; none of other kinds of scores."""
+    if isinstance(calibration, Platt):
+        return {"calibration": {"slope": calibration.slope, "intercept": calibration.intercept}}
+    if not isinstance(calibration, Isotonic):
+        return {}
+    return {
+        "isotonic": {
+            "margins": list(calibration.margins),
+            "probabilities": list(calibration.probabilities),
+        }
     }
 
 

@@ -23,8 +23,9 @@ _DECILES: Final = np.arange(0.1, 0.95, 0.1)
 def golden_npz(candidate: Candidate) -> bytes:
     """`golden.npz`: rows and the answers that every serving host must give on them.
 
-    rows float32 (64, inputs), complete: targets set, hidden inputs NaN. margin, probability float64
-    (64,). contributions float64 (64, inputs + 1): Shapley values of the margin, base last.
+    rows float32 (64, inputs), complete: targets set, hidden inputs NaN. margin, probability (of other kinds
+    their own score) float64 (64,). contributions float64 (64, inputs + 1): Shapley values of the margin, base
+    last.
     """
     rows = golden_rows(candidate)
     margin = log_odds(candidate.booster, rows)
@@ -32,7 +33,7 @@ def golden_npz(candidate: Candidate) -> bytes:
         {
             "rows": rows,
             "margin": margin,
-            "probability": candidate.platt.probability(margin),
+            candidate.calibration.output: candidate.calibration.score(margin),
             "contributions": contributions(candidate.booster, rows),
         }
     )
@@ -55,11 +56,11 @@ def golden_rows(candidate: Candidate) -> Rows:
 def histograms_json(candidate: Candidate) -> bytes:
     """`histograms.json`: how inputs and scores were distributed, for drift.
 
-    {"format": 1, "rows": n, "inputs": {feature: histogram}, "scores": {target or "churn": histogram}};
+    {"format": 1, "rows": n, "inputs": {feature: histogram}, "scores": {target or kind: histogram}};
     a histogram is {"edges": [...], "counts": [...], "missing": n}. counts[i] are the values with
     edges[i-1] <= x < edges[i], the first and last bin being open: numpy.searchsorted(edges, x, "right").
     Inputs are those of the training customers (each once). Scores are those of the held-out rows; of a
-    target only those who do not own it, since they are who is asked.
+    target only those who do not own it where the label is ownership, since they are who is asked.
     """
     task = candidate.task
     _, first = np.unique(task.seen.customers, return_index=True)
@@ -84,13 +85,11 @@ def _known_column(candidate: Candidate, column: int) -> Rows:
 
 def _score_histograms(candidate: Candidate) -> dict[str, Mapping[str, object]]:
     task = candidate.task
-    probabilities = candidate.probability(task.test.rows)
+    scores = candidate.score(task.test.rows)
     if not task.targets:
-        return {task.name: histogram(probabilities)}
-    owning = task.test.labels > 0
-    return {
-        t: histogram(probabilities[(task.test.targets == i) & ~owning]) for i, t in enumerate(task.targets)
-    }
+        return {task.kind: histogram(scores)}
+    owning = (task.test.labels > 0) & task.label_is_ownership
+    return {t: histogram(scores[(task.test.targets == i) & ~owning]) for i, t in enumerate(task.targets)}
 
 
 def histogram(values: Floats) -> dict[str, object]:

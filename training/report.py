@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from training.calibration import Isotonic, Platt
 from training.candidate import Candidate
 from training.figures import draw_model
+from training.links import Link
 from training.parity import Parity
 from training.publication import Publication
 from training.segments import Segment, segments_of
@@ -83,15 +85,21 @@ _LIMITS = {
 
 def _lineage(candidate: Candidate) -> str:
     data = candidate.training_data
-    platt = candidate.platt
     return (
         f"**Training.** {data['source']}; {data['customers']} customers; {data['split']}; "
         f"seed {data['seed']}. LightGBM, {candidate.metrics['trees']:.0f} trees, stopped and calibrated on "
-        "the validation customers: "
-        f"probability = sigmoid({platt.slope:.4f} * margin {platt.intercept:+.4f}). Inputs: "
+        f"the validation customers: {_calibration(candidate.calibration)}. Inputs: "
         + ", ".join(f"`{i.name}`" for i in candidate.task.inputs if i.source == "feature")
         + ".\n"
     )
+
+
+def _calibration(calibration: Link) -> str:
+    if isinstance(calibration, Platt):
+        return f"probability = sigmoid({calibration.slope:.4f} * margin {calibration.intercept:+.4f})"
+    if isinstance(calibration, Isotonic):
+        return f"isotonic, {len(calibration.margins)} knots"
+    return calibration.output
 
 
 def _metric_table(candidate: Candidate) -> str:

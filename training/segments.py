@@ -54,7 +54,7 @@ def segments_of(candidate: Candidate, telco: Telco) -> tuple[Segment, ...]:
 def _segment(candidate: Candidate, feature: Feature, value: float, members: npt.NDArray[np.bool_]) -> Segment:
     rows: Table = candidate.task.test.where(members)
     margins = log_odds(candidate.booster, rows.rows)
-    probabilities = candidate.platt.probability(margins)
+    probabilities = candidate.calibration.score(margins)
     shown = feature.decode(value)
     return Segment(
         feature=feature.name,

@@ -20,6 +20,8 @@ from training.errors import ExportRefused
 
 _CHUNK: Final = 4096
 _DUMPED_INFINITY: Final = 1e300
+_ZERO: Final = float(np.float32(1e-35))
+"""LightGBM takes values no further from 0 than this for 0 when it predicts."""
 LEAF: Final = -1
 
 
@@ -92,6 +94,14 @@ def at_or_below(threshold: float) -> np.float32:
     return nearest if float(nearest) <= threshold else np.nextafter(nearest, np.float32(-np.inf))
 
 
+def _decided_by(threshold: float) -> np.float32:
+    """The float32 that decides as LightGBM predicts, which reads -1e-35, where it may split, as 0."""
+    if threshold == -_ZERO:
+        below: np.float32 = np.nextafter(np.float32(-_ZERO), np.float32(-np.inf))
+        return below
+    return at_or_below(threshold)
+
+
 def flatten(booster: lgb.Booster) -> Trees:
     """The trees of a booster. Raises ExportRefused for splits that flat trees cannot hold."""
     nodes: list[_Node] = []
@@ -149,7 +159,7 @@ def _node(structure: Mapping[str, Any]) -> _Node:
     nan_is_zero = structure["missing_type"] == "None"  # LightGBM reads NaN as 0.0 there
     return _Node(
         feature=int(structure["split_feature"]),
-        threshold=at_or_below(threshold),
+        threshold=_decided_by(threshold),
         missing_left=threshold >= 0.0 if nan_is_zero else bool(structure["default_left"]),
         cover=float(structure["internal_count"]),
         value=0.0,

@@ -13,7 +13,6 @@ from engine.core.snapshot import Snapshot
 from engine.core.words import tell
 from engine.decisionlog.record import DecisionRecord
 from engine.domain import (
-    Action,
     ConsentUsed,
     Detail,
     Priority,
@@ -43,35 +42,52 @@ def to_stamp(at_ms: int) -> Timestamp:
     return Timestamp(seconds=at_ms // 1000, nanos=at_ms % 1000 * 1_000_000)
 
 
+_Key = tuple[str, ReasonSource, str, tuple[tuple[str, str], ...]]
+"""What the words of a reason follow from, but for those of models."""
+
+
 class Speaker:
-    """Puts the reasons of one reply into words; a reason told twice is made once."""
+    """Puts reasons into words in one language; what reads the same in many replies is made once."""
 
     def __init__(self, rulebook: Rulebook, language: str) -> None:
         self._rulebook = rulebook
         self._language = language
-        self._told: dict[int, types_pb2.Reason] = {}
 
     def reasons(self, given: Iterable[Reason]) -> list[types_pb2.Reason]:
         """The reasons as messages."""
-        return [self._told.get(id(reason)) or self._tell(reason) for reason in given]
+        return [self._tell(reason) for reason in given]
 
     def _tell(self, reason: Reason) -> types_pb2.Reason:
-        if reason.values or reason.model:
-            message = _reason(self._rulebook, self._language, reason)
-        else:
-            message = _plain_reason(
-                self._rulebook, self._language, reason.code, reason.source, reason.rule_id
-            )
-        self._told[id(reason)] = message
-        return message
+        if reason.model:
+            return _reason(self._rulebook, self._language, reason)
+        return _told_reason(self._rulebook, self._language, _key(reason))
+
+    def suppressed(self, fate: SuppressedAction) -> bytes:
+        """A suppressed action as it stands in a serialized reply, without its priority."""
+        keys = tuple([_key(reason) for reason in fate.reasons])
+        return _told_fate(self._rulebook, self._language, fate.action_id, fate.stage, keys)
+
+
+def _key(reason: Reason) -> _Key:
+    return reason.code, reason.source, reason.rule_id, tuple(reason.values.items())
 
 
 @lru_cache(maxsize=8192)
-def _plain_reason(
-    rulebook: Rulebook, language: str, code: str, source: ReasonSource, rule_id: str
-) -> types_pb2.Reason:
-    """A reason without values reads the same in every reply of a rule set."""
-    return _reason(rulebook, language, Reason(code, source, rule_id))
+def _told_reason(rulebook: Rulebook, language: str, key: _Key) -> types_pb2.Reason:
+    code, source, rule_id, values = key
+    return _reason(rulebook, language, Reason(code, source, rule_id, values=dict(values)))
+
+
+@lru_cache(maxsize=32_768)
+def _told_fate(
+    rulebook: Rulebook, language: str, action_id: str, stage: Stage, keys: tuple[_Key, ...]
+) -> bytes:
+    fate = decision_service_pb2.SuppressedAction(
+        action_id=action_id,
+        stage=_STAGES[stage],
+        reasons=[_told_reason(rulebook, language, key) for key in keys],
+    )
+    return decision_service_pb2.DecideResponse(suppressed=[fate]).SerializeToString()
 
 
 def _reason(rulebook: Rulebook, language: str, reason: Reason) -> types_pb2.Reason:
@@ -99,19 +115,15 @@ def decide_response(
 ) -> decision_service_pb2.DecideResponse:
     """The reply for one logged decision. `detail` and `language` default to those of its request."""
     decision, request = record.decision, record.request
-    detail = detail or request.detail
-    speaker = Speaker(snapshot.rulebook, language or request.language)
-    actions = {action.id: action for action in snapshot.rulebook.actions}
+    detail, said = detail or request.detail, language or request.language
+    speaker = Speaker(snapshot.rulebook, said)
     response = decision_service_pb2.DecideResponse(
         decision_id=record.decision_id,
         decide_time=to_stamp(record.now_ms),
         customer_id=request.customer_id,
         channel=request.channel,
         placement=request.placement,
-        actions=[
-            _ranked(r, actions.get(r.action_id), speaker, snapshot.rulebook, language or request.language)
-            for r in decision.actions
-        ],
+        actions=[_ranked(ranked, speaker, snapshot.rulebook, said) for ranked in decision.actions],
         versions=_versions(decision.versions),
         consents=[consent_used(used) for used in decision.consents],
         profiled=decision.profiled,
@@ -124,8 +136,11 @@ def decide_response(
         response.no_action.reasons.extend(speaker.reasons(decision.no_action))
         response.no_action.SetInParent()
     if detail is not Detail.SUMMARY:
-        currency = snapshot.rulebook.currency if detail is Detail.FULL else ""
-        response.suppressed.extend(_suppressed(s, speaker, currency) for s in decision.suppressed)
+        response.MergeFromString(b"".join([speaker.suppressed(fate) for fate in decision.suppressed]))
+    if detail is Detail.FULL:
+        for message, fate in zip(response.suppressed, decision.suppressed, strict=True):
+            if fate.priority is not None:
+                message.priority.CopyFrom(priority_message(fate.priority, snapshot.rulebook.currency))
     if decision.churn is not None:
         response.churn_risk.band = decision.churn.band
         response.churn_risk.reasons.extend(speaker.reasons(decision.churn.reasons))
@@ -133,27 +148,33 @@ def decide_response(
 
 
 def _ranked(
-    ranked: RankedAction, action: Action | None, speaker: Speaker, rulebook: Rulebook, language: str
+    ranked: RankedAction, speaker: Speaker, rulebook: Rulebook, language: str
 ) -> decision_service_pb2.RankedAction:
-    """`action` is None where today's catalogue no longer has what an old decision returned."""
     message = decision_service_pb2.RankedAction(
-        action_id=ranked.action_id,
         rank=ranked.rank,
         priority=priority_message(ranked.priority, rulebook.currency),
         reasons=speaker.reasons(ranked.reasons),
     )
-    message.treatment.treatment_id = ranked.treatment_id
-    if action is None:
-        return message
-    message.name = action.name[language]
-    message.group = action.group
-    message.purpose = action.purpose
-    if action.valid_to_ms is not None:
-        message.valid_until.CopyFrom(to_stamp(action.valid_to_ms))
-    treatment = next((t for t in action.treatments if t.id == ranked.treatment_id), None)
-    if treatment is not None:
-        message.treatment.CopyFrom(_treatment(treatment, language))
+    message.MergeFromString(_catalogued(rulebook, language, ranked.action_id, ranked.treatment_id))
     return message
+
+
+@lru_cache(maxsize=8192)
+def _catalogued(rulebook: Rulebook, language: str, action_id: str, treatment_id: str) -> bytes:
+    """What the catalogue says of a returned action; it may no longer hold what an old decision returned."""
+    message = decision_service_pb2.RankedAction(action_id=action_id)
+    message.treatment.treatment_id = treatment_id
+    action = next((action for action in rulebook.actions if action.id == action_id), None)
+    if action is not None:
+        message.name = action.name[language]
+        message.group = action.group
+        message.purpose = action.purpose
+        if action.valid_to_ms is not None:
+            message.valid_until.CopyFrom(to_stamp(action.valid_to_ms))
+        treatment = next((t for t in action.treatments if t.id == treatment_id), None)
+        if treatment is not None:
+            message.treatment.CopyFrom(_treatment(treatment, language))
+    return message.SerializeToString()
 
 
 def _treatment(treatment: Treatment, language: str) -> decision_service_pb2.Treatment:
@@ -184,18 +205,6 @@ def priority_message(priority: Priority, currency: str) -> decision_service_pb2.
             decision_service_pb2.Lever(rule_id=lever.rule_id, share=lever.share) for lever in priority.levers
         ],
     )
-
-
-def _suppressed(
-    fate: SuppressedAction, speaker: Speaker, currency: str
-) -> decision_service_pb2.SuppressedAction:
-    """`currency` is empty where the priority is not to be shown."""
-    message = decision_service_pb2.SuppressedAction(
-        action_id=fate.action_id, stage=_STAGES[fate.stage], reasons=speaker.reasons(fate.reasons)
-    )
-    if currency and fate.priority is not None:
-        message.priority.CopyFrom(priority_message(fate.priority, currency))
-    return message
 
 
 def _versions(versions: Versions) -> types_pb2.Versions:

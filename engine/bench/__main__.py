@@ -12,16 +12,28 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from engine.bench import events, holding, rules, store
+from engine.bench import drift, events, holding, reasons, rules, store
 from engine.bench.parts import Disagreement, PartMissing
 
 BENCHMARKS: Final[Mapping[str, Callable[[], dict[str, float]]]] = {
     "rules": rules.measure,
+    "drift": drift.measure,
     "events": events.measure,
     "store": store.measure,
     "holding": holding.measure,
+    "reasons": reasons.measure,
 }
-_PARTS: Final = ("numpy", "cel-expr-python", "zen-engine", "durable-rules", "lmdb", "redis", "hiredis")
+_PARTS: Final = (
+    "numpy",
+    "cel-expr-python",
+    "zen-engine",
+    "durable-rules",
+    "lmdb",
+    "redis",
+    "hiredis",
+    "lightgbm",
+    "llvmlite",
+)
 Figure = float | str
 
 

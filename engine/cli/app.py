@@ -19,7 +19,11 @@ COMMANDS = (
     LazyCommand("log", "Read and prove the decision log, and replay decisions."),
     LazyCommand("rules", "Check the rule set."),
     LazyCommand("store", "Check the store, say what it holds, load and export features."),
-    LazyCommand("models", "List published models and verify them."),
+    LazyCommand("train", "Train, calibrate, measure, export and register a model on a table of your own."),
+    LazyCommand("retrain", "Train a challenger on logged decisions and what came of them, if it passes the gates."),
+    LazyCommand("models", "List, verify, compare, promote, roll out and carry published models."),
+    LazyCommand("drift", "Show what has changed in inputs, scores and actions, and declare what is normal."),
+    LazyCommand("loadtest", "Measure a server under load, report, and compare runs."),
     LazyCommand("settings", "Show every setting: its value, where it comes from, and what it is for."),
     LazyCommand("version", "Show the version of the engine."),
 )

@@ -163,6 +163,7 @@ def _holdings(
         DECISIONS,
         ERASED,
         IDENTITIES,
+        MODEL_SHADOW,
         OUTCOMES,
         SHADOW,
         checkpoints_of,
@@ -185,7 +186,7 @@ def _holdings(
                     store=opened,
                     log_directories={
                         log: log_directory(settings, log)
-                        for log in (DECISIONS, CONSENTS, OUTCOMES, SHADOW, IDENTITIES)
+                        for log in (DECISIONS, CONSENTS, OUTCOMES, SHADOW, MODEL_SHADOW, IDENTITIES)
                     },
                     checkpoints_of=lambda log: checkpoints_of(settings, log),
                     letters=stack.enter_context(letters),

@@ -15,7 +15,9 @@ Store = Annotated[
     typer.Option("--store", help="Where customer state is: embedded, or the URL of a Redis."),
 ]
 Rules = Annotated[Path | None, typer.Option("--rules", help="Folder of the rule set.")]
-Registry = Annotated[Path | None, typer.Option("--registry", help="Folder of published models.")]
+Registry = Annotated[
+    str | None, typer.Option("--registry", help="Folder of published models, or URL of their store.")
+]
 Target = Annotated[
     str | None,
     typer.Option("--target", help="Address of a running server. By default the one on this machine."),

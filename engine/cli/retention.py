@@ -86,6 +86,7 @@ def _enforced(settings: Settings, stream: str | None, name: str, *, write: bool)
         days={
             DECISIONS: settings.keep_decisions_days,
             "shadow": settings.keep_decisions_days,
+            "model-shadow": settings.keep_decisions_days,
             OUTCOMES: settings.keep_outcomes_days,
             "dead-letters": settings.keep_dead_letters_days,
             CONSENTS: settings.keep_superseded_consents_days,

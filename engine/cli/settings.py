@@ -13,6 +13,7 @@ from engine.cli.console import effective_settings, present, print_document
 from engine.cli.options import AsJson, DataDir, Registry, Rules
 from engine.settings import Settings
 from feature_store.redis.address import without_secrets
+from model_registry.places import RemotePlace
 
 app = typer.Typer(add_completion=False)
 
@@ -22,7 +23,7 @@ def settings(
     data_dir: DataDir = None, rules: Rules = None, registry: Registry = None, as_json: AsJson = False
 ) -> None:
     """Show every setting: its value, where it comes from, and what it is for."""
-    given = {"data_dir": data_dir, "rules": rules, "registry": registry}
+    given: dict[str, Path | str | None] = {"data_dir": data_dir, "rules": rules, "registry": registry}
     effective = effective_settings(**given)
     rows = [_row(effective, name, given) for name in Settings.model_fields]
     if as_json:
@@ -33,7 +34,7 @@ def settings(
         present(head, Padding(Text(f"{row['description']}", style="dim"), (0, 0, 0, 4)))
 
 
-def _row(effective: Settings, name: str, given: dict[str, Path | None]) -> dict[str, object]:
+def _row(effective: Settings, name: str, given: dict[str, Path | str | None]) -> dict[str, object]:
     value = getattr(effective, name)
     source = "default"
     if name in effective.model_fields_set:
@@ -52,4 +53,6 @@ def _shown(name: str, value: object) -> object:
         return without_secrets(str(value))
     if isinstance(value, tuple):
         return [_shown("", each) for each in value]
+    if name == "registry" and isinstance(value, str):
+        return str(RemotePlace(value))
     return str(value) if isinstance(value, Path | SecretStr) else value

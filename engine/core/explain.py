@@ -20,7 +20,12 @@ def model_reasons(contributions: Iterable[Contribution], *, model: str) -> tuple
             source=ReasonSource.MODEL,
             model=model,
             contribution=each.share,
-            values={"value": each.value, "typical": each.typical, "feature": each.feature},
+            values={
+                "value": each.value,
+                "typical": each.typical,
+                "feature": each.feature,
+                "baseline": each.baseline,
+            },
         )
         for each in contributions
     )

@@ -146,11 +146,11 @@ def _current_features(
     """The features to read now, the places of stale ones, what is degraded."""
     vector, stale, degraded_by = _stored_features(schema, state.features, now_ms)
     for place, feature in schema.requested:
-        vector[place] = _requested(feature, request.context.get(feature.name))
+        vector[place] = requested_value(feature, request.context.get(feature.name))
     return vector, stale, degraded_by
 
 
-def _requested(feature: Feature, value: ContextValue | None) -> float:
+def requested_value(feature: Feature, value: ContextValue | None) -> float:
     """The stored form of a value that came with the request; its default, else NaN, where none did.
 
     A value that float32 cannot hold as it is counts as none.

@@ -17,7 +17,8 @@ class Contribution:
     """One business concept's share in a score, strongest feature first.
 
     `share` is the exact Shapley value of the concept's features, in log-odds. `value` and `typical`
-    are formatted for people ("84.50 CHF/month", "month-to-month").
+    are formatted for people ("84.50 CHF/month", "month-to-month"). `baseline` is what the share compares
+    with, "name/version".
     """
 
     reason: str
@@ -25,6 +26,7 @@ class Contribution:
     feature: str
     value: str
     typical: str
+    baseline: str
 
 
 class Scorer(Protocol):

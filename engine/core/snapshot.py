@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.core import contact
+from engine.core.canary import Share
 from engine.core.catalogue import Catalogue, lay_out
 from engine.core.inputs import CHURN_SCORE, InputLayout, layout_of
 from engine.core.policy import PolicyStage, prepare
@@ -30,6 +31,33 @@ class Snapshot:
     after_scores: PolicyStage
     limits: contact.Limits
     judged_by_churn: Mask  # actions in scope of a rule that reads the churn score, (actions,)
+    canaries: Canaries | None = None
+
+    def for_customer(self, customer_id: str) -> Snapshot:
+        """What decides for a customer: this snapshot, or one with models that are tried on their share."""
+        return self if self.canaries is None else self.canaries.for_customer(customer_id) or self
+
+    def each(self) -> tuple[Snapshot, ...]:
+        """The snapshot itself, and those that decide for shares of the customers."""
+        return (self,) if self.canaries is None else (self, *self.canaries.snapshots)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Canaries:
+    """Challengers, each with its share of the customers.
+
+    `snapshots` go by the set of shares that a customer is in, the first share being bit 0, less one.
+    """
+
+    shares: tuple[Share, ...]
+    snapshots: tuple[Snapshot, ...]
+
+    def for_customer(self, customer_id: str) -> Snapshot | None:
+        """The snapshot for the shares that hold a customer; None where none does."""
+        place = 0
+        for number, share in enumerate(self.shares):
+            place |= share.holds(customer_id) << number
+        return self.snapshots[place - 1] if place else None
 
 
 def assemble(*, rulebook: Rulebook, schema: FeatureSchema, scorer: Scorer, engine_version: str) -> Snapshot:

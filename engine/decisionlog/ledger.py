@@ -103,6 +103,26 @@ class ShadowEntry:
     received_at_ms: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelShadowEntry:
+    """What another version of a model said in one decision, beside the version that scored it.
+
+    `scores` are by action, `churn` of the customer: what scored first, then the shadow. Actions are best
+    first.
+    """
+
+    decision_id: str
+    customer_id: str
+    model: str
+    version: int
+    shadow: int
+    scores: dict[str, tuple[float, float]]
+    churn: tuple[float, float] | None
+    returned: tuple[str, ...]
+    shadow_returned: tuple[str, ...]
+    received_at_ms: int
+
+
 class Received(Protocol):
     """What every entry knows: when it came in. Replays are in this order."""
 
@@ -201,6 +221,7 @@ class Ledger(Generic[Entry]):
 ConsentLedger = Ledger[ConsentEntry]
 OutcomeLog = Ledger[OutcomeEntry]
 ShadowLog = Ledger[ShadowEntry]
+ModelShadowLog = Ledger[ModelShadowEntry]
 
 
 def consent_ledger(
@@ -231,6 +252,11 @@ def outcome_log(
 def shadow_log(directory: Path, *, max_segment_bytes: int = MAX_SEGMENT_BYTES) -> ShadowLog:
     """The log of what a shadow version would have answered; a power cut may lose its end."""
     return Ledger(journal_of(directory, _SHADOW_FSYNC_MS, max_segment_bytes, None), ShadowEntry)
+
+
+def model_shadow_log(directory: Path, *, max_segment_bytes: int = MAX_SEGMENT_BYTES) -> ModelShadowLog:
+    """The log of what shadow versions of models said; a power cut may lose its end."""
+    return Ledger(journal_of(directory, _SHADOW_FSYNC_MS, max_segment_bytes, None), ModelShadowEntry)
 
 
 def journal_of(

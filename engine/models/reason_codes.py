@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from engine.core.scoring import Contribution
+from engine.models.shapley import BASELINE
 from engine.models.trees import Flags, Floats, Places, Rows
 from feature_store.schema import Feature, FeatureSchema
 from model_registry.manifest import Manifest
 
-MAX_REASONS = 4
-MIN_SHARE = 0.05
+MAX_REASONS: Final = 4
+MIN_SHARE: Final = 0.05
 """Log-odds below which a concept is not worth a sentence: it moves a probability by 1.25 % at most."""
-_DIGITS = 4
-"""Shares are compared to this many decimals, so that noise of 1e-6 does not reorder reasons."""
+CLOSE: Final = 1.3e-4
+"""Sizes that differ by less are the same: the manifest's order decides between them, and what is this little
+below MIN_SHARE is still told. So noise of 1e-6 changes nothing for equal sizes and for sizes apart, only for
+those that differ by nearly CLOSE, which is therefore no round number."""
+_DIGITS: Final = 9
+"""Decimals of a share that is told: the last bits are the machine's, and no part of a decision."""
 
 YES, NO, UNKNOWN = "yes", "no", "unknown"
 """Tokens for values that have no words of their own; whoever renders the text translates them."""
@@ -41,6 +47,7 @@ class ConceptReasons:
 
     `concept_of` (inputs,) is the place of each input's concept. `members` are each concept's inputs,
     `codes` its reason codes (raises, lowers). `features` and `typical` are per input; None for targets.
+    `baseline` is what shares compare with, "name/version".
     """
 
     concept_of: Places
@@ -48,42 +55,64 @@ class ConceptReasons:
     codes: tuple[tuple[str, str], ...]
     features: tuple[Feature | None, ...]
     typical: tuple[str, ...]
+    baseline: str
 
     def tell(self, contributions: Floats, row: Rows, *, silent: Flags) -> tuple[Contribution, ...]:
         """The strongest concepts of one row, at most four; `silent` inputs (inputs,) are not shown."""
         shares = np.bincount(self.concept_of, contributions[:-1], len(self.codes)).tolist()
-        sizes = [round(abs(share), _DIGITS) for share in shares]
+        sizes = {concept: abs(share) for concept, share in enumerate(shares)}
+        worth_it = {concept: size for concept, size in sizes.items() if size > MIN_SHARE - CLOSE}
         told: list[Contribution] = []
-        for concept in sorted(range(len(sizes)), key=lambda c: (-sizes[c], c)):
-            if sizes[concept] < MIN_SHARE or len(told) == MAX_REASONS:
-                break
-            code = self.codes[concept][0 if shares[concept] > 0.0 else 1]
-            shown = self._shown(concept, contributions, silent) if code else None
+        for concept in by_size(worth_it):
+            raises = shares[concept] > 0.0
+            code = self.codes[concept][0 if raises else 1]
+            shown = (
+                self._shown(concept, contributions if raises else -contributions, silent) if code else None
+            )
             if shown is not None:
                 told.append(self._contribution(code, shares[concept], shown, row))
+            if len(told) == MAX_REASONS:
+                break
         return tuple(told)
 
-    def _shown(self, concept: int, contributions: Floats, silent: Flags) -> int | None:
-        """The concept's input with the largest share of its own; None where all are silent."""
-        open_inputs = [i for i in self.members[concept] if not silent[i] and self.features[i] is not None]
-        if not open_inputs:
-            return None
-        return max(open_inputs, key=lambda i: (round(abs(float(contributions[i])), _DIGITS), -i))
+    def _shown(self, concept: int, pushes: Floats, silent: Flags) -> int | None:
+        """The input that pushes the concept's way most; None where those that do are silent.
+
+        An input that pushes the other way would make the sentence say the opposite of what is so.
+        """
+        pushing = {
+            place: float(pushes[place])
+            for place in self.members[concept]
+            if pushes[place] > CLOSE and not silent[place] and self.features[place] is not None
+        }
+        return next(by_size(pushing), None)
 
     def _contribution(self, code: str, share: float, shown: int, row: Rows) -> Contribution:
         feature = self.features[shown]
         assert feature is not None  # `_shown` leaves targets out
         return Contribution(
             reason=code,
-            share=share,
+            share=round(share, _DIGITS),
             feature=feature.name,
             value=value_text(feature, float(row[shown])),
             typical=self.typical[shown],
+            baseline=self.baseline,
         )
+
+
+def by_size(sizes: Mapping[int, float]) -> Iterator[int]:
+    """Places from the largest size down; of those CLOSE to the largest that is left, the first place."""
+    left = dict(sizes)
+    while left:
+        largest = max(left.values())
+        place = min(place for place, size in left.items() if size > largest - CLOSE)
+        del left[place]
+        yield place
 
 
 def concept_reasons(manifest: Manifest, schema: FeatureSchema) -> ConceptReasons:
     """The concepts of a manifest whose feature inputs are all in the schema."""
+    baseline = manifest.baseline or BASELINE
     places = {model_input.name: i for i, model_input in enumerate(manifest.inputs)}
     members = tuple(tuple(places[name] for name in concept.inputs) for concept in manifest.concepts)
     owner: Mapping[int, int] = {i: c for c, inputs in enumerate(members) for i in inputs}
@@ -98,4 +127,5 @@ def concept_reasons(manifest: Manifest, schema: FeatureSchema) -> ConceptReasons
         typical=tuple(
             value_text(feature, manifest.typical.get(feature.name)) if feature else "" for feature in features
         ),
+        baseline=f"{baseline.name}/{baseline.version}",
     )

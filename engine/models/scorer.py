@@ -6,9 +6,8 @@ built. A scorer is immutable and keeps no buffers, so request threads share it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
@@ -17,11 +16,12 @@ import numpy as np
 from engine.core.scoring import Contribution, ScoringError, Vector
 from engine.domain import Action
 from engine.models.errors import ModelRefused
+from engine.models.links import OF_CLASSIFIERS
 from engine.models.loading import ServingModel, load_model
 from engine.models.reason_codes import ConceptReasons, concept_reasons
 from engine.models.trees import Flags, Floats, Places, Rows
 from feature_store.schema import FeatureSchema
-from model_registry import PublishedModel, open_alias, open_version, resolve
+from model_registry import PublishedModel, Root, open_alias, open_version, resolve
 from model_registry.aliases import CHAMPION
 from model_registry.errors import AliasUnknown, ModelNotFound, RegistryError
 
@@ -209,18 +209,20 @@ class OnnxScorer:
 
 def build_scorer(
     *,
-    registry_root: Path,
+    registry_root: Root,
     schema: FeatureSchema,
     actions: tuple[Action, ...],
     aliases: Mapping[str, str] | None = None,
     versions: Mapping[str, int] | None = None,
     allow_missing: bool = False,
+    load: Callable[[PublishedModel], ServingModel] = load_model,
 ) -> OnnxScorer:
     """Loads and proves the models that the aliases name, for one catalogue.
 
     `aliases` are by model name, champion where not given. `versions` name past versions instead, e.g. for
     a replay; a model that is not among them is left out. With `allow_missing` a model that is not
-    published or has no such alias is left out; a damaged one never is. Raises ModelRefused.
+    published or has no such alias is left out; a damaged one never is. `load` loads and proves a version.
+    Raises ModelRefused.
     """
     wanted = {CHURN: CHAMPION, PROPENSITY: CHAMPION, **(aliases or {})}
     found: dict[str, ServingModel | None] = {}
@@ -229,7 +231,7 @@ def build_scorer(
             published = _promoted(registry_root, kind, wanted[kind], allow_missing=allow_missing)
         else:
             published = _past(registry_root, kind, versions.get(kind))
-        found[kind] = None if published is None else _proven(published, kind, schema)
+        found[kind] = None if published is None else _proven(published, kind, schema, load)
     churn, propensity = found[CHURN], found[PROPENSITY]
     return OnnxScorer(
         churn=None if churn is None else _churn_scoring(churn, schema),
@@ -249,7 +251,7 @@ def _targets_of(actions: tuple[Action, ...], propensity: ServingModel) -> Places
     return np.array([numbers.get(a.target, _NO_TARGET) for a in actions], dtype=np.intp)
 
 
-def _promoted(root: Path, kind: str, alias: str, *, allow_missing: bool) -> PublishedModel | None:
+def _promoted(root: Root, kind: str, alias: str, *, allow_missing: bool) -> PublishedModel | None:
     try:
         resolve(root, kind, alias)
     except (ModelNotFound, AliasUnknown) as error:
@@ -264,15 +266,26 @@ def _promoted(root: Path, kind: str, alias: str, *, allow_missing: bool) -> Publ
         raise ModelRefused(kind, cause=str(error)) from error
 
 
-def _past(root: Path, kind: str, version: int | None) -> PublishedModel | None:
+def _past(root: Root, kind: str, version: int | None) -> PublishedModel | None:
     try:
         return None if version is None else open_version(root, kind, version)
     except RegistryError as error:
         raise ModelRefused(kind, cause=str(error)) from error
 
 
-def _proven(published: PublishedModel, kind: str, schema: FeatureSchema) -> ServingModel:
+def _proven(
+    published: PublishedModel,
+    kind: str,
+    schema: FeatureSchema,
+    load: Callable[[PublishedModel], ServingModel],
+) -> ServingModel:
     manifest = published.manifest
+    if manifest.kind not in OF_CLASSIFIERS:
+        cause = (
+            f"it is a model of kind {manifest.kind}, which this server does not score yet: register it "
+            f"under another name than {kind}"
+        )
+        raise ModelRefused(kind, cause=cause)
     if manifest.kind != kind:
         raise ModelRefused(kind, cause=f"it is a {manifest.kind} model, published under the wrong name")
     if manifest.feature_schema != schema.name:
@@ -282,7 +295,7 @@ def _proven(published: PublishedModel, kind: str, schema: FeatureSchema) -> Serv
     unknown = sorted(names - schema.index.keys())
     if unknown:
         raise ModelRefused(kind, cause=f"schema {schema.name!r} has no feature {', '.join(unknown)}")
-    return load_model(published)
+    return load(published)
 
 
 def _model_rows(model: ServingModel, schema: FeatureSchema) -> ModelRows:
@@ -298,8 +311,8 @@ def _model_rows(model: ServingModel, schema: FeatureSchema) -> ModelRows:
 
 
 def _churn_scoring(model: ServingModel, schema: FeatureSchema) -> ChurnScoring:
-    if any(i.source == "target" for i in model.manifest.inputs):
-        raise ModelRefused(CHURN, cause="it has target inputs, which only propensity models may have")
+    if any(i.source != "feature" for i in model.manifest.inputs):
+        raise ModelRefused(CHURN, cause="it has inputs of targets, which only propensity models may have")
     return ChurnScoring(
         model=model,
         rows=_model_rows(model, schema),
@@ -314,6 +327,7 @@ def _propensity_scoring(
     manifest = model.manifest
     place = {model_input.name: i for i, model_input in enumerate(manifest.inputs)}
     one_hot = np.array([i.source == "target" for i in manifest.inputs])
+    of_action = np.array([i.source == "action" for i in manifest.inputs])
     templates: Rows = np.zeros((len(manifest.targets), len(place)), dtype=np.float32)
     for number, target in enumerate(manifest.targets):
         column = place.get(TARGET_PREFIX + target)
@@ -321,6 +335,8 @@ def _propensity_scoring(
             cause = f"target {target!r} has no input named {TARGET_PREFIX + target!r}"
             raise ModelRefused(PROPENSITY, cause=cause)
         templates[number, column] = 1.0
+        for name, value in manifest.actions.get(target, {}).items():
+            templates[number, place[name]] = np.nan if value is None else value
         templates[number, [place[name] for name in manifest.hidden.get(target, ())]] = np.nan
     return PropensityScoring(
         model=model,
@@ -328,5 +344,5 @@ def _propensity_scoring(
         reasons=concept_reasons(manifest, schema),
         target_of=_targets_of(actions, model),
         templates=templates,
-        silent=np.isnan(templates) | one_hot,
+        silent=np.isnan(templates) | one_hot | of_action,
     )

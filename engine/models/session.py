@@ -14,7 +14,8 @@ from engine.models.trees import Floats, Rows
 INPUT = "input"
 MARGIN = "margin"
 PROBABILITY = "probability"
-_LOG_ERRORS_ONLY = 3
+_LOG_NOTHING = 4  # what the runtime would print is told by our own errors
+_LONGEST_WORDS = 240
 
 
 class OnnxModel:
@@ -23,14 +24,20 @@ class OnnxModel:
     Create it after a process was forked or spawned, never before.
     """
 
-    def __init__(self, content: bytes, *, name: str, input_count: int) -> None:
-        """Loads verified bytes. Raises ModelRefused where they are not a model that fits."""
+    def __init__(
+        self, content: bytes, *, name: str, input_count: int, score_output: str = PROBABILITY
+    ) -> None:
+        """Loads verified bytes. Raises ModelRefused where they are not a model that fits.
+
+        `score_output` is the output beside the margin: a classifier's probability, or what its kind says.
+        """
         self._name = name
+        self._score_output = score_output
         self._input_count = input_count
         try:
             check_model(content)
             self._session = ort.InferenceSession(
-                content, sess_options=_options(), providers=["CPUExecutionProvider"]
+                content, sess_options=_options(), providers=["CPUExecutionProvider"], enable_fallback=0
             )
         except FormatRefused as error:
             raise ModelRefused(name, cause=f"model.onnx: {error}") from error
@@ -46,13 +53,16 @@ class OnnxModel:
 
     def probability(self, rows: Rows) -> Floats:
         """Calibrated probability of each row, float64 of shape (n,). Raises ScoringError."""
-        (probability,) = self._run([PROBABILITY], rows)
+        (probability,) = self._run([self._score_output], rows)
         return probability
 
-    def margin_and_probability(self, rows: Rows) -> tuple[Floats, Floats]:
-        """Raw log-odds and calibrated probability of each row, shape (n,) each. Raises ScoringError."""
-        margin, probability = self._run([MARGIN, PROBABILITY], rows)
-        return margin, probability
+    def margin_and_score(self, rows: Rows) -> tuple[Floats, Floats]:
+        """Raw margin and score of each row, shape (n,) each: of a classifier log-odds and probability.
+
+        Raises ScoringError.
+        """
+        margin, score = self._run([MARGIN, self._score_output], rows)
+        return margin, score
 
     def _run(self, outputs: list[str], rows: Rows) -> list[Floats]:
         if rows.ndim != 2 or rows.shape[1] != self._input_count or rows.dtype != np.float32:
@@ -87,7 +97,7 @@ class OnnxModel:
 
     def _check_outputs(self) -> None:
         outputs = {o.name: o for o in self._session.get_outputs()}
-        for name in (MARGIN, PROBABILITY):
+        for name in (MARGIN, self._score_output):
             if name not in outputs:
                 self._refuse(f"it has no output {name!r}, only {sorted(outputs)}")
             shape = outputs[name].shape
@@ -106,14 +116,19 @@ def _options() -> ort.SessionOptions:
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.enable_cpu_mem_arena = False
-    options.log_severity_level = _LOG_ERRORS_ONLY
+    options.log_severity_level = _LOG_NOTHING
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     return options
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    """The runtime's words in one line; of long ones, which name its own sources, beginning and end."""
+    lines = str(error).strip().splitlines()
+    words = lines[0] if lines else type(error).__name__
+    if len(words) <= _LONGEST_WORDS:
+        return words
+    return f"{words[: _LONGEST_WORDS // 3]} ... {words[-_LONGEST_WORDS * 2 // 3 :]}"
 
 
 ort.disable_telemetry_events()  # process-wide, and nothing of a decision may leave the machine

@@ -1,11 +1,8 @@
-"""A tree ensemble as arrays, checked, and cut into what explanations need: bins and leaf paths.
-
-A model input matters only through the bin it falls in, between two neighbouring thresholds or
-"missing". A leaf is reached where every input on its path lies in the leaf's set of allowed bins.
-"""
+"""A tree ensemble as arrays, checked: what the file of a published version says."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -42,55 +39,6 @@ class Trees:
     base: float
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Grid:
-    """The bins of every input the trees read. Bins are numbered over all of them, one input after the other.
-
-    `inputs` (used,) are columns of the model's input; `first_bin` and `missing_bin` (used,) their first
-    and last bin. `cuts` (cuts,) are the thresholds, ascending per input, `cut_inputs` their columns, and
-    `cut_starts` (used,) where each input's cuts begin.
-    """
-
-    inputs: Places
-    first_bin: Places
-    missing_bin: Places
-    cuts: Rows
-    cut_inputs: Places
-    cut_starts: Places
-
-    def bins_of(self, row: Rows) -> Places:
-        """The bin each used input of a row falls in, shape (used,)."""
-        above = np.add.reduceat(row[self.cut_inputs] > self.cuts, self.cut_starts, dtype=np.intp)
-        return np.where(np.isnan(row[self.inputs]), self.missing_bin, self.first_bin + above)
-
-    def bins_left_of(self, place: int, threshold: np.float32, missing_left: bool) -> Flags:
-        """Which bins of the used input at `place` go left at a split, shape (bins of that input,)."""
-        cuts = self.cuts_of(place)
-        left = np.arange(len(cuts) + 2) <= int(np.searchsorted(cuts, threshold))
-        left[-1] = missing_left
-        return left
-
-    def cuts_of(self, place: int) -> Rows:
-        """The thresholds of the used input at `place`, ascending."""
-        start = int(self.cut_starts[place])
-        count = int(self.missing_bin[place] - self.first_bin[place]) - 1
-        return self.cuts[start : start + count]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Leaf:
-    """A leaf seen from the inputs on its path, each once.
-
-    `places` point into `Grid.inputs`; `ratios` are the products of child by parent cover over the
-    path's splits on that input; `allowed` are the bins of that input that lead on to this leaf.
-    """
-
-    value: float
-    places: tuple[int, ...]
-    ratios: tuple[float, ...]
-    allowed: tuple[Flags, ...]
-
-
 def read_trees(arrays: Mapping[str, npt.NDArray[np.generic]], *, input_count: int) -> Trees:
     """Trees from the arrays of `trees.npz`. Raises TreesInvalid where they describe none."""
     trees = Trees(
@@ -108,80 +56,31 @@ def read_trees(arrays: Mapping[str, npt.NDArray[np.generic]], *, input_count: in
     return trees
 
 
-def cut_grid(trees: Trees) -> Grid:
-    """The bins of every input that some split reads."""
-    splits = trees.left >= 0
-    inputs = np.unique(trees.feature[splits])
-    cuts = [np.unique(trees.threshold[splits & (trees.feature == i)]) for i in inputs]
-    counts = np.array([len(c) for c in cuts], dtype=np.intp)
-    bins = counts + 2  # one more interval than cuts, and the missing bin
-    first_bin = np.cumsum(bins) - bins
-    return Grid(
-        inputs=inputs,
-        first_bin=first_bin,
-        missing_bin=first_bin + bins - 1,
-        cuts=np.concatenate(cuts) if cuts else np.empty(0, np.float32),
-        cut_inputs=np.repeat(inputs, counts),
-        cut_starts=np.cumsum(counts) - counts,
-    )
-
-
-def leaf_paths(trees: Trees, grid: Grid) -> list[Leaf]:
-    """Every leaf below a split, tree by tree, neighbours next to each other."""
-    place_of = {int(column): place for place, column in enumerate(grid.inputs)}
-    leaves: list[Leaf] = []
-    for root in trees.roots:
-        stack: list[tuple[int, dict[int, tuple[float, Flags]]]] = [(int(root), {})]
-        while stack:
-            node, path = stack.pop()
-            if trees.left[node] >= 0:
-                stack.extend(_step(trees, grid, place_of[int(trees.feature[node])], node, path))
-            elif path:
-                leaves.append(_leaf(float(trees.value[node]), path))
-    return leaves
-
-
 def expected_margin(trees: Trees) -> float:
-    """The margin's mean over the training rows: what the model says knowing nothing of the customer."""
-    total = trees.base
-    for root in trees.roots:
-        stack = [(int(root), 1.0)]
-        while stack:
-            node, weight = stack.pop()
-            if trees.left[node] < 0:
-                total += weight * float(trees.value[node])
-                continue
-            for child in (int(trees.left[node]), int(trees.right[node])):
-                stack.append((child, weight * _cover_ratio(trees, child, node)))
-    return total
+    """The margin's mean over the training rows: what the model says knowing nothing of the customer.
+
+    Summed exactly, so that it is the same on every machine. Raises TreesInvalid where it is no number.
+    """
+    shares = [np.array([trees.base])]
+    reached, weight = trees.roots, np.ones(len(trees.roots))
+    while len(reached):
+        leaf = trees.left[reached] < 0
+        shares.append(weight[leaf] * trees.value[reached[leaf]])
+        above, share = reached[~leaf], weight[~leaf]
+        below = (trees.left[above], trees.right[above])
+        weight = np.concatenate([share * cover_ratio(trees, child, above) for child in below])
+        reached = np.concatenate(below)
+    try:
+        return math.fsum(np.concatenate(shares).tolist())
+    except (OverflowError, ValueError) as error:
+        raise TreesInvalid("covers and leaf values add up to no number") from error
 
 
-def _step(
-    trees: Trees, grid: Grid, place: int, node: int, path: dict[int, tuple[float, Flags]]
-) -> list[tuple[int, dict[int, tuple[float, Flags]]]]:
-    """Both children of a split with their paths, the right one first: the stack turns them round."""
-    goes_left = grid.bins_left_of(place, trees.threshold[node], bool(trees.missing_left[node]))
-    ratio, allowed = path.get(place, (1.0, np.ones_like(goes_left)))
-    children = ((int(trees.right[node]), ~goes_left), (int(trees.left[node]), goes_left))
-    return [
-        (child, {**path, place: (ratio * _cover_ratio(trees, child, node), allowed & side)})
-        for child, side in children
-    ]
-
-
-def _leaf(value: float, path: dict[int, tuple[float, Flags]]) -> Leaf:
-    return Leaf(
-        value=value,
-        places=tuple(path),
-        ratios=tuple(ratio for ratio, _ in path.values()),
-        allowed=tuple(allowed for _, allowed in path.values()),
-    )
-
-
-def _cover_ratio(trees: Trees, child: int, parent: int) -> float:
-    """Share of the parent's rows that went to the child; 0 where no row reached the parent."""
-    reached = float(trees.cover[parent])
-    return float(trees.cover[child]) / reached if reached > 0.0 else 0.0
+def cover_ratio(trees: Trees, child: Places, parent: Places) -> Floats:
+    """Shares of the parents' rows that went to the children; 0 where no row reached the parent."""
+    reached = trees.cover[parent]
+    ratio: Floats = trees.cover[child] / np.where(reached > 0.0, reached, np.inf)
+    return ratio
 
 
 def _check(trees: Trees, input_count: int) -> None:
@@ -203,5 +102,5 @@ def _check(trees: Trees, input_count: int) -> None:
         raise TreesInvalid("a node has two parents, so this is no tree")
     if np.isnan(trees.threshold[splits]).any() or not np.isfinite(trees.value[~splits]).all():
         raise TreesInvalid("a threshold or leaf value is not a number")
-    if not (np.isfinite(trees.cover[splits]).all() and (trees.cover >= 0.0).all()):
+    if not (np.isfinite(trees.cover).all() and (trees.cover >= 0.0).all()):
         raise TreesInvalid("a cover is negative or not a number")

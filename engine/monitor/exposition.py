@@ -23,7 +23,7 @@ from prometheus_client.multiprocess import (
     mark_process_dead,
 )
 
-from engine.monitor.metrics import RULES_INFO
+from engine.monitor.metrics import MODELS_INFO, RULES_INFO
 
 _FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 """Names the folder to the library, which reads it when it is imported."""
@@ -41,6 +41,18 @@ class Collected(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Together:
+    """The metrics of several, one after the other."""
+
+    parts: tuple[Collected, ...]
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics of each."""
+        for part in self.parts:
+            yield from part.collect()
+
+
+@dataclass(frozen=True, slots=True)
 class _LiveVersions:
     """Metrics without the versions that no longer serve, whose 0 must stay in the files."""
 
@@ -48,7 +60,7 @@ class _LiveVersions:
 
     def collect(self) -> Iterator[Metric]:
         for metric in self.counted.collect():
-            if metric.name == RULES_INFO:
+            if metric.name in (RULES_INFO, MODELS_INFO):
                 metric.samples = [sample for sample in metric.samples if sample.value]
             yield metric
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 RULES_INFO: Final = "arbiter_rules_info"
+MODELS_INFO: Final = "arbiter_models_info"
 BUCKETS_S: Final = (0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5)
 """Limits of the latency histogram: fine about the millisecond that a decision takes."""
 
@@ -50,7 +51,23 @@ class Metrics:
             "arbiter_last_checkpoint_successful", "0 while any process cannot note the heads of its chains."
         )
         self._info = self._gauge(RULES_INFO, "1 for each version of the rules that serves.", "version")
+        self._models_info = self._gauge(
+            MODELS_INFO, "1 for each version of a model that scores all but shares.", "model", "version"
+        )
+        self._model_switches = self._counter(
+            "arbiter_models_switches", "Times other model versions or shares were taken up."
+        )
+        self._model_refusals = self._counter(
+            "arbiter_models_refused", "Versions refused; what scored before goes on.", "model"
+        )
+        self._shadow_scores = self._counter(
+            "arbiter_models_shadow_decisions", "Decisions in the shadow of a model.", "model", "result"
+        )
+        self._rollout_changes = self._counter(
+            "arbiter_rollout_changes", "Changes that rollouts made by themselves.", "model", "change"
+        )
         self._rules = ""
+        self._models: Mapping[str, int] = {}
         self._switching = threading.Lock()
         self._counting_calls: dict[tuple[str, str], tuple[Callable[[], None], Callable[[float], None]]] = {}
         self._counting_decisions: dict[tuple[str, str], Callable[[], None]] = {}
@@ -100,3 +117,28 @@ class Metrics:
         if not well:
             self._checkpoint_failures.inc()
         self._checkpointed.set(int(well))
+
+    def scoring(self, models: Mapping[str, int]) -> None:
+        """These versions of models score from now on."""
+        with self._switching:
+            for model, version in self._models.items():
+                self._models_info.labels(model, str(version)).set(0)
+            for model, version in models.items():
+                self._models_info.labels(model, str(version)).set(1)
+            self._models = dict(models)
+
+    def models_switched(self) -> None:
+        """Other versions or shares were taken up."""
+        self._model_switches.inc()
+
+    def model_refused(self, model: str) -> None:
+        """A version was to serve and cannot."""
+        self._model_refusals.labels(model).inc()
+
+    def shadow_scored(self, model: str, result: str) -> None:
+        """What became of a decision in a model's shadow."""
+        self._shadow_scores.labels(model, result).inc()
+
+    def rollout_changed(self, model: str, kind: str) -> None:
+        """A rollout was changed by this process."""
+        self._rollout_changes.labels(model, kind).inc()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Protocol
 
 import msgspec
 import structlog
@@ -16,7 +18,7 @@ from engine.core.supply import PLENTY, Supply
 from engine.decisionlog.errors import InvalidDecisionId, LogError, LogUnavailable
 from engine.decisionlog.log import DecisionLog, DecisionSlot
 from engine.decisionlog.record import DecisionRecord
-from engine.domain import Decision, DecisionRequest
+from engine.domain import Decision, DecisionRequest, Versions
 from engine.errors import (
     CustomerUnknown,
     DecisionNotLogged,
@@ -63,6 +65,28 @@ class Answer:
     snapshot: Snapshot
 
 
+class Compared(Protocol):
+    """Who compares versions that decide side by side; must neither wait nor raise."""
+
+    def decided(self, record: DecisionRecord, seconds: float) -> None:
+        """A decision was made and logged; deciding alone took so long."""
+        ...
+
+    def failed(self, versions: Versions, at_ms: int) -> None:
+        """Deciding with these versions ended in an error that nobody foresaw."""
+        ...
+
+
+class _Uncompared:
+    """Compares nothing."""
+
+    def decided(self, record: DecisionRecord, seconds: float) -> None:
+        """As the port says."""
+
+    def failed(self, versions: Versions, at_ms: int) -> None:
+        """As the port says."""
+
+
 class Decisions:
     """Makes decisions. Safe for threads."""
 
@@ -76,6 +100,7 @@ class Decisions:
         request_id_ttl_ms: int,
         decided: Callable[[DecisionRecord], None] = lambda _record: None,
         late: LateWrites = NOBODY_ERASED,
+        compared: Compared | None = None,
     ) -> None:
         """`decided` gets every logged decision; it must neither wait nor raise."""
         self._live = live
@@ -85,6 +110,7 @@ class Decisions:
         self._ttl_ms = request_id_ttl_ms
         self._decided = decided
         self._late = late
+        self._compared = compared or _Uncompared()
         self._holding = Holding(store)
         self._versions = SchemaVersions(store.schemas)
 
@@ -97,15 +123,24 @@ class Decisions:
         state = self._fetch(query, snapshot, now_ms)
         if writing.is_erased(state.customer_id):
             raise CustomerUnknown(NO_SUCH_CUSTOMER)
+        snapshot = snapshot.for_customer(state.customer_id)  # the one choice of who is scored by a challenger
         request = to_request(query, state.customer_id, snapshot.rulebook.vocabulary)
         supply = self._supply(query, snapshot, request, state, now_ms)
-        decision = decide(snapshot, request, state, now_ms=now_ms, supply=supply)
+        began = perf_counter()
+        try:
+            decision = decide(snapshot, request, state, now_ms=now_ms, supply=supply)
+        except Exception:
+            self._compared.failed(snapshot.versions, now_ms)
+            raise
+        seconds = perf_counter() - began
         draft = Draft(request, state, supply, decision, now_ms, writing)
         if self._holding.needed(draft, snapshot):
             record = self._answer_held(query, draft, snapshot)
         else:
             record = self._log_once(query, draft, snapshot)
         self._decided(record)
+        if record.now_ms == now_ms:  # not one that was made earlier for the same request id
+            self._compared.decided(record, seconds)
         return Answer(record, snapshot)
 
     def _fetch(self, query: DecisionQuery, snapshot: Snapshot, now_ms: int) -> CustomerState:

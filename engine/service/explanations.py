@@ -130,8 +130,8 @@ class Explanations:
 
     def snapshot_of(self, versions: Versions) -> Snapshot:
         """The live snapshot where its versions are those asked for, else one built from the archive."""
-        current = self._live.current
-        return current if current.versions == versions else self._snapshot_of(versions)
+        held = (each for each in self._live.current.each() if each.versions == versions)
+        return next(held, None) or self._snapshot_of(versions)
 
 
 def _replayed(snapshot: Snapshot, record: DecisionRecord) -> Replay:

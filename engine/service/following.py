@@ -53,6 +53,7 @@ class RulesFollower:
         self._prepare = prepare
         self._every_s = every_s
         self._seen: object = None
+        self._models: dict[str, int] = {}
         self._prepared: set[str] = set()
         self._refused: dict[str, str] = {}
         self._told: ServerState | None = None
@@ -79,10 +80,11 @@ class RulesFollower:
 
     def look(self) -> bool:
         """Follows what changed since the last look; False where nothing did."""
-        identity = self._versions.identity()  # before reading: what changes meanwhile is seen next time
+        identity = self._identity()  # before reading: what changes meanwhile is seen next time
         if identity == self._seen:
             return False
         self._seen = identity
+        self._forget_other_models()
         try:
             pointers = self._versions.pointers()
             published = self._versions.published()
@@ -97,12 +99,22 @@ class RulesFollower:
         self._tell()
         return True
 
+    def _identity(self) -> tuple[object, ...]:
+        """Differs also when other models serve: what is prepared is prepared with them."""
+        return *self._versions.identity(), tuple(sorted(self._live.current.versions.models.items()))
+
+    def _forget_other_models(self) -> None:
+        models = dict(self._live.current.versions.models)
+        if models != self._models:
+            self._models = models
+            self._prepared.clear()
+
     def _prepare_next(self, *versions: str | None) -> None:
         self._refused.clear()
         for rules in versions:
             if rules is None or rules in self._prepared:
                 continue
-            if self._stop.is_set() or self._versions.identity() != self._seen:
+            if self._stop.is_set() or self._identity() != self._seen:
                 return  # a switch comes first; the next look goes on with the rest
             try:
                 self._prepare(rules)

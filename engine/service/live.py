@@ -35,15 +35,20 @@ class LiveSnapshot:
     def reload(self) -> bool:
         """Loads anew and swaps; on failure the last good one goes on serving and False comes back."""
         with self._swapping:
-            swapped = self._swap()
+            swapped = self._swap(self._load)
             self._watch.serving(self._current.versions.rules)
             self._watch.reloaded(well=swapped)
             return swapped
 
-    def _swap(self) -> bool:
+    def switch(self, change: Callable[[Snapshot], Snapshot]) -> bool:
+        """Swaps for what is made of the current snapshot; on failure that goes on and False comes back."""
+        with self._swapping:
+            return self._swap(lambda: change(self._current))
+
+    def _swap(self, load: Callable[[], Snapshot]) -> bool:
         before = self._current.versions
         try:
-            self._current = self._load()
+            self._current = load()
         except SetupInvalid as error:
             self.failed_reloads += 1
             self.last_error = str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.core.supply import hold_key
@@ -57,7 +58,10 @@ class Outcomes:
         log: OutcomeLog,
         clock: Clock,
         late: LateWrites = NOBODY_ERASED,
+        counted: Callable[[DecisionRecord, OutcomeType], None] = lambda _decision, _outcome: None,
     ) -> None:
+        """`counted` gets every outcome that counts, with its decision; it must neither wait nor raise."""
+        self._counted = counted
         self._live = live
         self._store = store
         self._decisions = decisions
@@ -99,14 +103,16 @@ class Outcomes:
         except LogUnavailable as error:
             raise DecisionNotLogged("the outcome cannot be logged, so it is not counted") from error
         try:
-            counted = self._count(entry, decision)
+            new = self._count(entry, decision)
         except StoreError as error:
             raise StateUnavailable("the outcome cannot be counted now; send it again") from error
         finally:
             erased = writing.took_back(decision.request.customer_id, position)
         if erased:
             raise DecisionUnknown(NO_SUCH_DECISION)
-        return counted
+        if new:
+            self._counted(decision, outcome)
+        return new
 
     def _count(self, entry: OutcomeEntry, decision: DecisionRecord) -> bool:
         """Counts the contact, and settles what the decision held for it; False where it was counted."""

@@ -26,8 +26,8 @@ from feature_store.versions import SchemaVersions
 
 FORMAT: Final = 1
 DECISIONS: Final = "decisions"
-_LOGS_IN_ORDER: Final = ("outcomes", "shadow", "consents", "identities", DECISIONS)
-_WITHOUT_CHECKPOINTS: Final = ("shadow", "identities")
+_LOGS_IN_ORDER: Final = ("outcomes", "shadow", "model-shadow", "consents", "identities", DECISIONS)
+_WITHOUT_CHECKPOINTS: Final = ("shadow", "model-shadow", "identities")
 """How logs are erased: decisions last, as outcomes of earlier engines are the customer's by these alone."""
 
 _UNTIL_ERASED: Final = "until it is erased or replaced"
@@ -49,6 +49,7 @@ CLASSES: Mapping[str, tuple[str, str]] = {
     "decisions": ("every decision with the state and context it was made from", _UNTIL_ERASED),
     "outcomes": ("what happened after decisions, and the consents each contact rested on", _UNTIL_ERASED),
     "shadow": ("what a shadow version of the rules would have answered", _UNTIL_ERASED),
+    "model_shadow": ("what shadow versions of models said beside those that scored", _UNTIL_ERASED),
     "dead_letters": ("events that could not be applied", "until they are erased, or dropped"),
     "merged": (
         "what was held of customers merged into this one, by id; their contacts are among the contacts",
@@ -110,6 +111,7 @@ def export(holdings: Holdings, customer_id: str, *, schema: FeatureSchema, now_m
         "decisions": _opened(entries[DECISIONS], holdings.texts),
         "outcomes": entries["outcomes"],
         "shadow": entries["shadow"],
+        "model_shadow": entries["model-shadow"],
         "dead_letters": [_letter(x) for x in _letters(holdings, _Naming(customer_id, holdings.store))],
         "merged": [_merged(holdings, part, schema) for part in record.parts],
         "erasure": None if before is None else _plain(before),

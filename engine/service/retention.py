@@ -31,7 +31,7 @@ from feature_store.store import OnlineStore
 
 REASON: Final = "retention"
 ACTOR: Final = "arbiter retention run"
-AGED_LOGS: Final = ("decisions", "outcomes", "shadow", "dead-letters")
+AGED_LOGS: Final = ("decisions", "outcomes", "shadow", "model-shadow", "dead-letters")
 CONSENTS: Final = "consents"
 IDENTITIES: Final = "identities"
 CONTACTS: Final = "contacts"

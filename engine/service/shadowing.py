@@ -83,7 +83,8 @@ class Shadow:
 
     def use(self, snapshot: Snapshot | None) -> None:
         """Decides with another snapshot from now on, or with none; counts begin anew."""
-        if (None if snapshot is None else snapshot.versions.rules) == self.version:
+        held = self._snapshot
+        if (None if snapshot is None else snapshot.versions) == (None if held is None else held.versions):
             return
         with self._counting:
             self._snapshot, self._counts = snapshot, ShadowCounts()
@@ -104,8 +105,8 @@ class Shadow:
             except queue.Empty:
                 continue
             snapshot = self._snapshot
-            if snapshot is None:
-                continue
+            if snapshot is None or dict(snapshot.versions.models) != dict(record.decision.versions.models):
+                continue  # of other models, the difference would not be that of the rules
             try:
                 differs = self._evaluate(snapshot, record)
             except Exception:  # whatever is wrong with the shadow, replies go on

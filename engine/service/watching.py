@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 
@@ -32,6 +33,26 @@ class Watch(Protocol):
         """Heads of the hash chains were noted outside the logs, or those of one could not be."""
         ...
 
+    def scoring(self, models: Mapping[str, int]) -> None:
+        """These versions of models score whoever is in no challenger's share, from now on."""
+        ...
+
+    def models_switched(self) -> None:
+        """Other versions of models score, or a challenger another share."""
+        ...
+
+    def model_refused(self, model: str) -> None:
+        """A version of a model was to serve and cannot."""
+        ...
+
+    def shadow_scored(self, model: str, result: str) -> None:
+        """What became of a decision in the shadow of a model (`engine.service.model_shadow.Scored`)."""
+        ...
+
+    def rollout_changed(self, model: str, kind: str) -> None:
+        """A rollout was changed by this process, by itself (`model_registry.rollout.ChangeKind`)."""
+        ...
+
 
 class Unwatched:
     """Counts nothing."""
@@ -49,6 +70,21 @@ class Unwatched:
         """As the port says."""
 
     def checkpointed(self, *, well: bool) -> None:
+        """As the port says."""
+
+    def scoring(self, models: Mapping[str, int]) -> None:
+        """As the port says."""
+
+    def models_switched(self) -> None:
+        """As the port says."""
+
+    def model_refused(self, model: str) -> None:
+        """As the port says."""
+
+    def shadow_scored(self, model: str, result: str) -> None:
+        """As the port says."""
+
+    def rollout_changed(self, model: str, kind: str) -> None:
         """As the port says."""
 
 

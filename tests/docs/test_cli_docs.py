@@ -17,11 +17,7 @@ from engine.settings import Settings
 REPOSITORY = Path(__file__).resolve().parents[2]
 CLI = (REPOSITORY / "docs" / "cli.md").read_text(encoding="utf-8")
 SETTINGS = (REPOSITORY / "docs" / "settings.md").read_text(encoding="utf-8")
-PAGES = [
-    path
-    for path in (*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md"), *REPOSITORY.glob("*/README.md"))
-    if "loadtest" not in path.parts
-]
+PAGES = [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md"), *REPOSITORY.glob("*/README.md")]
 _FENCED = re.compile(r"^```[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`([^`\n]+)`")
 _PROMPT = re.compile(r"^\s*(?:\$ )?(?:\.venv/bin/)?")

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import msgspec
 from prometheus_client.samples import Sample
 
+from engine.monitor.drift.alarms import ALARMS_FILE, Alarm, Standing
+from engine.monitor.drift.exposing import DriftAlarms
 from engine.monitor.metrics import Metrics
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "monitoring.md").read_text(encoding="utf-8")
@@ -21,7 +25,16 @@ def there_are() -> dict[str, set[str]]:
     metrics.serving("sha256:0")
     metrics.reloaded(well=True)
     metrics.checkpointed(well=False)
-    samples: list[Sample] = [sample for metric in metrics.registry.collect() for sample in metric.samples]
+    metrics.scoring({"churn": 1})
+    metrics.models_switched()
+    metrics.model_refused("churn")
+    metrics.shadow_scored("churn", "scored")
+    metrics.rollout_changed("churn", "step_up")
+    with TemporaryDirectory() as folder:
+        alarm = Alarm("churn/1", "tenure_months", "day", 0, ("psi",), 0.1, 0.05)
+        (Path(folder) / ALARMS_FILE).write_bytes(msgspec.json.encode(Standing((alarm,))))
+        families = [*metrics.registry.collect(), *DriftAlarms(Path(folder)).collect()]
+    samples: list[Sample] = [sample for family in families for sample in family.samples]
     return {
         re.sub(r"_(bucket|sum|count)$", "", sample.name): set(sample.labels) - {"le"} for sample in samples
     }

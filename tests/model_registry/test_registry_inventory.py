@@ -9,15 +9,15 @@ from model_registry import list_models, promote, publish, verify
 from model_registry.errors import ModelNotFound
 
 
-def test_models_are_listed_with_versions_and_aliases(tmp_path, offered, files):
+def test_models_are_listed_with_versions_and_aliases(root, at, offered, files):
     """A model is a folder with integer-named versions; code and caches beside it are none."""
-    publish(tmp_path, offered, files)
-    publish(tmp_path, {**offered, "version": 10}, files)
-    promote(tmp_path, "churn", 1, reason="first")
-    (tmp_path / "__pycache__").mkdir()
-    (tmp_path / "publishing.py").write_text("")
+    publish(root, offered, files)
+    publish(root, {**offered, "version": 10}, files)
+    promote(root, "churn", 1, reason="first")
+    at.write("__pycache__/publishing.pyc", b"")
+    at.write("publishing.py", b"")
 
-    (listed,) = list_models(tmp_path)
+    (listed,) = list_models(root)
 
     assert (listed.name, listed.versions, dict(listed.aliases)) == ("churn", (1, 10), {"champion": 1})
 
@@ -29,28 +29,27 @@ def test_the_code_folder_lists_models_only(tmp_path):
     assert set(names) <= {"churn", "propensity"}
 
 
-def test_whole_models_verify_without_problems(tmp_path, offered, files):
+def test_whole_models_verify_without_problems(root, offered, files):
     """One row a version, with the aliases on it and nothing to say."""
-    publish(tmp_path, offered, files)
-    promote(tmp_path, "churn", 1, reason="first")
+    publish(root, offered, files)
+    promote(root, "churn", 1, reason="first")
 
-    rows = [(r.name, r.version, r.aliases, r.problems) for r in verify(tmp_path)]
+    rows = [(r.name, r.version, r.aliases, r.problems) for r in verify(root)]
 
     assert rows == [("churn", 1, ("champion",), ())]
 
 
-def test_every_problem_is_reported_at_once(tmp_path, offered, files):
+def test_every_problem_is_reported_at_once(root, at, offered, files):
     """A changed file, a missing file, a broken manifest and a dangling alias are four findings in one run."""
-    first = publish(tmp_path, offered, files)
-    second = publish(tmp_path, offered, files)
-    third = publish(tmp_path, offered, files)
-    promote(tmp_path, "churn", 3, reason="first")
-    (first / "model.onnx").write_bytes(b"x")
-    (first / "golden.npz").unlink()
-    (second / "manifest.json").write_text("{")
-    third.rename(tmp_path / "gone")
+    for _ in range(3):
+        publish(root, offered, files)
+    promote(root, "churn", 3, reason="first")
+    at.write("churn/1/model.onnx", b"x")
+    at.remove("churn/1/golden.npz")
+    at.write("churn/2/manifest.json", "{")
+    at.remove("churn/3")
 
-    rows = verify(tmp_path)
+    rows = verify(root)
 
     assert [(r.version, r.aliases, len(r.problems)) for r in rows] == [
         (1, (), 2),
@@ -59,17 +58,17 @@ def test_every_problem_is_reported_at_once(tmp_path, offered, files):
     ]
 
 
-def test_unreadable_aliases_do_not_hide_the_versions(tmp_path, offered, files):
+def test_unreadable_aliases_do_not_hide_the_versions(root, at, offered, files):
     """Broken aliases are a row of their own; the versions are still verified."""
-    publish(tmp_path, offered, files)
-    (tmp_path / "churn" / "aliases.json").write_text("{")
+    publish(root, offered, files)
+    at.write("churn/aliases.json", "{")
 
-    rows = [(r.version, bool(r.problems)) for r in verify(tmp_path)]
+    rows = [(r.version, bool(r.problems)) for r in verify(root)]
 
     assert rows == [(0, True), (1, False)]
 
 
-def test_a_registry_path_that_is_wrong_is_told(tmp_path):
+def test_a_registry_path_that_is_wrong_is_told(root):
     """A mistyped path is not an empty registry."""
     with pytest.raises(ModelNotFound, match="correct the registry path"):
-        list_models(tmp_path / "nowhere")
+        list_models(f"{root}/nowhere")

@@ -8,39 +8,38 @@ from pathlib import Path
 
 import pytest
 
-from model_registry import list_models, open_version, publish
+from model_registry import list_models, open_version, publish, storage_of
 from model_registry.errors import ManifestInvalid, VersionExists
-from model_registry.publishing import published_versions
 
 
-def test_a_published_version_reads_back_as_offered(tmp_path, offered, files):
+def test_a_published_version_reads_back_as_offered(root, offered, files):
     """What is opened is what was published, with the digests the registry computed."""
-    folder = publish(tmp_path, offered, files)
+    folder = publish(root, offered, files)
 
-    model = open_version(tmp_path, "churn", 1)
+    model = open_version(root, "churn", 1)
 
-    assert folder == tmp_path / "churn" / "1"
+    assert str(folder) == f"{root}/churn/1"
     assert {name: model.read(name) for name in files} == files
     assert model.manifest.files["model.onnx"] == "sha256:" + hashlib.sha256(b"trees").hexdigest()
 
 
-def test_versions_count_up_where_none_is_given(tmp_path, offered, files):
+def test_versions_count_up_where_none_is_given(root, offered, files):
     """Without a version the next integer after the highest published one is taken."""
-    publish(tmp_path, {**offered, "version": 7}, files)
+    publish(root, {**offered, "version": 7}, files)
 
-    folder = publish(tmp_path, offered, files)
+    folder = publish(root, offered, files)
 
     assert folder.name == "8"
 
 
-def test_a_published_version_is_never_overwritten(tmp_path, offered, files):
+def test_a_published_version_is_never_overwritten(root, offered, files):
     """Publishing the same version again is refused and leaves the first one untouched."""
-    publish(tmp_path, {**offered, "version": 1}, files)
+    publish(root, {**offered, "version": 1}, files)
 
     with pytest.raises(VersionExists, match="publish the next integer"):
-        publish(tmp_path, {**offered, "version": 1}, {**files, "model.onnx": b"other"})
+        publish(root, {**offered, "version": 1}, {**files, "model.onnx": b"other"})
 
-    assert open_version(tmp_path, "churn", 1).read("model.onnx") == b"trees"
+    assert open_version(root, "churn", 1).read("model.onnx") == b"trees"
 
 
 @pytest.mark.parametrize(
@@ -54,43 +53,43 @@ def test_a_published_version_is_never_overwritten(tmp_path, offered, files):
         ({"files": {}}, "leave it out"),
     ],
 )
-def test_a_manifest_that_could_not_be_opened_is_not_published(tmp_path, offered, files, change, cause):
+def test_a_manifest_that_could_not_be_opened_is_not_published(root, at, offered, files, change, cause):
     """Every flaw is found before anything is written, and named with its place."""
     with pytest.raises(ManifestInvalid, match=cause):
-        publish(tmp_path, {**offered, **change}, files)
+        publish(root, {**offered, **change}, files)
 
-    assert list(tmp_path.iterdir()) == []
+    assert at.names() == []
 
 
 @pytest.mark.parametrize("name", ["../model.onnx", "a/b", ".hidden", "", "manifest.json"])
-def test_files_have_plain_names(tmp_path, offered, name):
+def test_files_have_plain_names(root, at, offered, name):
     """A file name that could leave the folder, hide, or replace the manifest is refused."""
     with pytest.raises(ManifestInvalid):
-        publish(tmp_path, offered, {name: b"x"})
+        publish(root, offered, {name: b"x"})
 
-    assert list(tmp_path.iterdir()) == []
+    assert at.names() == []
 
 
-def test_concurrent_publishers_each_get_a_version_of_their_own(tmp_path, offered, files):
+def test_concurrent_publishers_each_get_a_version_of_their_own(root, offered, files):
     """Eight publishers at once make eight whole versions."""
 
     def one(i: int) -> Path:
-        return publish(tmp_path, offered, {**files, "model.onnx": str(i).encode()})
+        return publish(root, offered, {**files, "model.onnx": str(i).encode()})
 
     with ThreadPoolExecutor(8) as pool:
         folders = list(pool.map(one, range(8)))
 
     assert sorted(int(f.name) for f in folders) == list(range(1, 9))
-    contents = {open_version(tmp_path, "churn", v).read("model.onnx") for v in range(1, 9)}
+    contents = {open_version(root, "churn", v).read("model.onnx") for v in range(1, 9)}
     assert contents == {str(i).encode() for i in range(8)}
 
 
-def test_concurrent_publishers_of_one_version_have_one_winner(tmp_path, offered, files):
+def test_concurrent_publishers_of_one_version_have_one_winner(root, offered, files):
     """Where all want version 1, one gets it and the others are told."""
 
     def one(i: int) -> bool:
         try:
-            publish(tmp_path, {**offered, "version": 1}, files)
+            publish(root, {**offered, "version": 1}, files)
         except VersionExists:
             return False
         return True
@@ -134,7 +133,7 @@ def test_a_crash_half_way_registers_nothing_and_is_cleaned_up(tmp_path, offered,
     process.join()
     half_way = [p.name for p in (tmp_path / "churn").iterdir()]
 
-    versions_after_crash = published_versions(tmp_path / "churn")
+    versions_after_crash = storage_of(tmp_path).versions("churn")
     models_after_crash = list_models(tmp_path)
     folder = publish(tmp_path, offered, files)
 

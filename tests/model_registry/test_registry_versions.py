@@ -9,21 +9,21 @@ from model_registry import open_version, publish
 from model_registry.errors import FileRefused, ModelCorrupt, ModelNotFound
 
 
-def test_a_missing_file_is_told(tmp_path, offered, files):
+def test_a_missing_file_is_told(root, at, offered, files):
     """A listed file that is gone says which file, and what to do."""
-    folder = publish(tmp_path, offered, files)
-    (folder / "model.onnx").unlink()
-    model = open_version(tmp_path, "churn", 1)
+    publish(root, offered, files)
+    at.remove("churn/1/model.onnx")
+    model = open_version(root, "churn", 1)
 
     with pytest.raises(ModelCorrupt, match=r"model\.onnx: expected a file, found none\. Restore"):
         model.read("model.onnx")
 
 
-def test_a_changed_file_is_told_with_both_digests(tmp_path, offered, files):
+def test_a_changed_file_is_told_with_both_digests(root, at, offered, files):
     """One changed byte is found, with the digest expected and the digest found."""
-    folder = publish(tmp_path, offered, files)
-    (folder / "model.onnx").write_bytes(b"treez")
-    model = open_version(tmp_path, "churn", 1)
+    folder = publish(root, offered, files)
+    at.write("churn/1/model.onnx", b"treez")
+    model = open_version(root, "churn", 1)
 
     with pytest.raises(ModelCorrupt) as caught:
         model.read("model.onnx")
@@ -35,22 +35,23 @@ def test_a_changed_file_is_told_with_both_digests(tmp_path, offered, files):
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100, 400])
-def test_a_truncated_manifest_is_told(tmp_path, offered, files, keep):
+def test_a_truncated_manifest_is_told(root, at, offered, files, keep):
     """A manifest cut anywhere is corrupt, not half-believed."""
-    path = publish(tmp_path, offered, files) / "manifest.json"
-    path.write_bytes(path.read_bytes()[:keep])
+    publish(root, offered, files)
+    at.write("churn/1/manifest.json", at.read("churn/1/manifest.json")[:keep])
 
     with pytest.raises(ModelCorrupt, match="expected a valid manifest"):
-        open_version(tmp_path, "churn", 1)
+        open_version(root, "churn", 1)
 
 
-def test_an_unknown_manifest_field_is_told(tmp_path, offered, files):
+def test_an_unknown_manifest_field_is_told(root, at, offered, files):
     """A field this version of Arbiter does not know is an error with its name."""
-    path = publish(tmp_path, offered, files) / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "surprise": 1}))
+    publish(root, offered, files)
+    manifest = json.loads(at.read("churn/1/manifest.json"))
+    at.write("churn/1/manifest.json", json.dumps({**manifest, "surprise": 1}))
 
     with pytest.raises(ModelCorrupt, match="surprise: Extra inputs"):
-        open_version(tmp_path, "churn", 1)
+        open_version(root, "churn", 1)
 
 
 def test_a_version_folder_without_manifest_is_told(tmp_path):
@@ -61,39 +62,40 @@ def test_a_version_folder_without_manifest_is_told(tmp_path):
         open_version(tmp_path, "churn", 1)
 
 
-def test_a_manifest_of_another_version_is_told(tmp_path, offered, files):
+def test_a_manifest_of_another_version_is_told(root, at, offered, files):
     """A copied folder does not pass for the version it is named after."""
-    publish(tmp_path, offered, files).rename(tmp_path / "churn" / "2")
+    publish(root, offered, files)
+    at.move("churn/1", "churn/2")
 
     with pytest.raises(ModelCorrupt, match="expected that of churn 2, found the manifest of churn 1"):
-        open_version(tmp_path, "churn", 2)
+        open_version(root, "churn", 2)
 
 
-def test_an_unknown_version_says_what_is_published(tmp_path, offered, files):
+def test_an_unknown_version_says_what_is_published(root, offered, files):
     """Asking for a version that is not there lists those that are."""
-    publish(tmp_path, offered, files)
+    publish(root, offered, files)
 
     with pytest.raises(ModelNotFound, match=r"no version 5 .*published are 1"):
-        open_version(tmp_path, "churn", 5)
+        open_version(root, "churn", 5)
 
 
 @pytest.mark.parametrize("name", ["../outside", "/outside", "..", ".", ""])
-def test_a_model_name_cannot_leave_the_registry(tmp_path, name):
+def test_a_model_name_cannot_leave_the_registry(root, at, name):
     """A name that is a path finds nothing, whatever lies there."""
-    (tmp_path / "outside" / "1").mkdir(parents=True)
-    (tmp_path / "registry").mkdir()
+    at.write("outside/1/manifest.json", "{}")
+    at.write("registry/readme", "")
 
     with pytest.raises(ModelNotFound):
-        open_version(tmp_path / "registry", name, 1)
+        open_version(f"{root}/registry", name, 1)
 
 
 @pytest.mark.parametrize("filename", ["../../secret", "/secret", "manifest.json", "notes.txt", ""])
-def test_only_listed_files_are_read(tmp_path, offered, files, filename):
+def test_only_listed_files_are_read(root, at, offered, files, filename):
     """Paths and unlisted names are refused, even where a file is there."""
-    folder = publish(tmp_path, offered, files)
-    (tmp_path / "secret").write_bytes(b"x")
-    (folder / "notes.txt").write_bytes(b"x")
-    model = open_version(tmp_path, "churn", 1)
+    publish(root, offered, files)
+    at.write("secret", b"x")
+    at.write("churn/1/notes.txt", b"x")
+    model = open_version(root, "churn", 1)
 
     with pytest.raises(FileRefused, match="not listed"):
         model.read(filename)

@@ -21,19 +21,19 @@ from training.trees import LEAF, Trees, at_or_below, flatten
 
 def test_the_export_answers_as_lightgbm_does_everywhere(candidate: Candidate) -> None:
     """On every split and its neighbours, on NaN and infinities, margins are equal to the bit."""
-    model = to_onnx(candidate.booster, trees=candidate.trees, platt=candidate.platt, name="m")
+    model = to_onnx(candidate.booster, trees=candidate.trees, calibration=candidate.calibration, name="m")
     rows = parity_rows(candidate)
 
     margins, probabilities = run_onnx(model, rows)
 
     np.testing.assert_array_equal(margins, log_odds(candidate.booster, rows))
     np.testing.assert_array_equal(candidate.trees.margins(rows), log_odds(candidate.booster, rows))
-    np.testing.assert_allclose(probabilities, candidate.probability(rows), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(probabilities, candidate.score(rows), rtol=0, atol=1e-6)
 
 
 def test_margins_do_not_depend_on_the_size_of_the_batch(candidate: Candidate) -> None:
     """One row at a time or all at once: float32 sums are exact, so their order does not show."""
-    model = to_onnx(candidate.booster, trees=candidate.trees, platt=candidate.platt, name="m")
+    model = to_onnx(candidate.booster, trees=candidate.trees, calibration=candidate.calibration, name="m")
     rows = candidate.task.test.rows[:40]
 
     at_once, _ = run_onnx(model, rows)
@@ -49,7 +49,7 @@ def test_the_gate_catches_thresholds_rounded_up(churn: Candidate) -> None:
     model = to_onnx(
         churn.booster,
         trees=replace(churn.trees, threshold=higher.astype(np.float32)),
-        platt=churn.platt,
+        calibration=churn.calibration,
         name="m",
     )
 
@@ -60,7 +60,7 @@ def test_the_gate_catches_thresholds_rounded_up(churn: Candidate) -> None:
 def test_the_gate_catches_nan_sent_the_other_way(churn: Candidate) -> None:
     """A model that sends missing values to the other child is refused."""
     other = replace(churn.trees, missing_left=~churn.trees.missing_left)
-    model = to_onnx(churn.booster, trees=other, platt=churn.platt, name="m")
+    model = to_onnx(churn.booster, trees=other, calibration=churn.calibration, name="m")
 
     with pytest.raises(GateFailed, match="another margin in ONNX"):
         check_parity(churn, model)
@@ -80,7 +80,7 @@ def test_every_split_is_reached_by_its_rows(churn: Candidate) -> None:
 
 def test_the_graph_keeps_the_contract(candidate: Candidate) -> None:
     """Input and outputs have the names, types and shapes that scoring expects."""
-    content = to_onnx(candidate.booster, trees=candidate.trees, platt=candidate.platt, name="m")
+    content = to_onnx(candidate.booster, trees=candidate.trees, calibration=candidate.calibration, name="m")
 
     graph = onnx.load_from_string(content).graph
 

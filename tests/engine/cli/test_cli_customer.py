@@ -357,7 +357,7 @@ def test_retention_is_run_by_the_settings(run: Run, data_dir: Path, monkeypatch:
     assert "all else is kept for good" in nothing.stdout
     assert told.exit_code == 0
     assert "decisions: 0 erased" in told.stdout
-    classes = {"decisions": 0, "shadow": 0, "consents": 0, "events": 0}
+    classes = {"decisions": 0, "shadow": 0, "model-shadow": 0, "consents": 0, "events": 0}
     assert document == {"erased": False, "classes": classes}
     assert short.exit_code == 3
     assert "counts longer" in short.stderr

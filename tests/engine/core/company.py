@@ -206,10 +206,10 @@ class TableScorer:
         return np.array([self.scores.get(self.actions[i].target, np.nan) for i in actions])
 
     def explain_churn(self, vector: np.ndarray) -> tuple[Contribution, ...]:
-        return (Contribution("CHURN_PRICE_RAISES", 0.4, "tenure", "3", "20"),)
+        return (Contribution("CHURN_PRICE_RAISES", 0.4, "tenure", "3", "20", "training-expectation/1"),)
 
     def explain_propensity(self, vector: np.ndarray, action: int) -> tuple[Contribution, ...]:
-        return (Contribution("FIT_LOYALTY_RAISES", 0.2, "tenure", "3", "20"),)
+        return (Contribution("FIT_LOYALTY_RAISES", 0.2, "tenure", "3", "20", "training-expectation/1"),)
 
 
 def snapshot(

@@ -26,7 +26,7 @@ def test_scores_are_those_of_lightgbm(churn_booster, churn_files, rows):
     """Margin and probability of each row, one number a row, whatever the batch."""
     model = OnnxModel(churn_files["model.onnx"], name="churn", input_count=rows.shape[1])
 
-    margin, probability = model.margin_and_probability(rows)
+    margin, probability = model.margin_and_score(rows)
 
     expected = churn_booster.predict(rows.astype(np.float64), raw_score=True)
     np.testing.assert_allclose(margin, expected, rtol=0, atol=1e-5)

@@ -101,6 +101,37 @@ def test_a_reload_that_goes_well_ends_what_a_refused_one_began(metrics: Metrics,
     assert (told["arbiter_rules_reload_failures_total"], told["arbiter_rules_reloads_total"]) == (1, 1)
 
 
+def test_versions_of_models_that_no_longer_score_are_not_shown(metrics: Metrics, port: int) -> None:
+    """Of each model there is one, but for the moment of a switch."""
+    metrics.scoring({"churn": 1, "propensity": 4})
+    metrics.scoring({"churn": 2, "propensity": 4})
+
+    told = read(port)
+
+    shown = {name: value for name, value in told.items() if name.startswith("arbiter_models_info")}
+    assert shown == {
+        "arbiter_models_info,model=churn,version=2": 1,
+        "arbiter_models_info,model=propensity,version=4": 1,
+    }
+
+
+def test_what_models_and_rollouts_do_is_counted(metrics: Metrics, port: int) -> None:
+    """Switches, refusals, decisions in the shadow, and what rollouts did by themselves."""
+    metrics.models_switched()
+    metrics.model_refused("churn")
+    for result in ("scored", "scored", "dropped"):
+        metrics.shadow_scored("churn", result)
+    metrics.rollout_changed("churn", "roll_back")
+
+    told = read(port)
+
+    assert told["arbiter_models_switches_total"] == 1
+    assert told["arbiter_models_refused_total,model=churn"] == 1
+    assert told["arbiter_models_shadow_decisions_total,model=churn,result=scored"] == 2
+    assert told["arbiter_models_shadow_decisions_total,model=churn,result=dropped"] == 1
+    assert told["arbiter_rollout_changes_total,change=roll_back,model=churn"] == 1
+
+
 def test_a_live_snapshot_tells_of_what_serves_and_of_what_is_refused(metrics: Metrics, port: int) -> None:
     """From its first version on, whatever goes wrong with the next."""
     loads = iter([_Loaded("sha256:a"), SetupInvalid("no"), ValueError("unforeseen"), _Loaded("sha256:b")])

@@ -18,7 +18,16 @@ from engine.errors import CustomerUnknown, DecisionUnknown
 from engine.events.applying import Verdict
 from engine.events.raw import RawEvent
 from engine.events.types import Reason
-from engine.logfiles import CONSENTS, DECISIONS, IDENTITIES, OUTCOMES, SHADOW, checkpoints_of, log_directory
+from engine.logfiles import (
+    CONSENTS,
+    DECISIONS,
+    IDENTITIES,
+    MODEL_SHADOW,
+    OUTCOMES,
+    SHADOW,
+    checkpoints_of,
+    log_directory,
+)
 from engine.service import privacy
 from engine.service.consents import Consents, ConsentSubmission
 from engine.service.decisions import Decisions
@@ -32,7 +41,7 @@ from feature_store.state import ConsentState, OutcomeType
 from feature_store.store import OnlineStore
 
 PROVEN = (DECISIONS, CONSENTS, OUTCOMES)
-LOGS = (*PROVEN, SHADOW, IDENTITIES)
+LOGS = (*PROVEN, SHADOW, MODEL_SHADOW, IDENTITIES)
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""Retraining: from what was decided, and what came of it, to a challenger that passed the gates."""

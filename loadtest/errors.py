@@ -1,0 +1,23 @@
+"""What stops a load test, in words for the person who runs it."""
+
+from __future__ import annotations
+
+
+class LoadTestError(Exception):
+    """Says what is wrong, where, and what to do."""
+
+
+class FileInvalid(LoadTestError):
+    """A profile, objectives or result file that cannot be used."""
+
+    def __init__(self, path: object, cause: str) -> None:
+        super().__init__(f"{path}: {cause}")
+
+
+class TargetUnreachable(LoadTestError):
+    """Nobody serves at the target."""
+
+    def __init__(self, target: str, cause: str) -> None:
+        super().__init__(
+            f"{target}: no server answered ({cause}); start one with `arbiter serve`, or correct --target"
+        )
