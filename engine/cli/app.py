@@ -20,7 +20,9 @@ COMMANDS = (
     LazyCommand("rules", "Check the rule set."),
     LazyCommand("store", "Check the store, say what it holds, load and export features."),
     LazyCommand("train", "Train, calibrate, measure, export and register a model on a table of your own."),
-    LazyCommand("retrain", "Train a challenger on logged decisions and what came of them, if it passes the gates."),
+    LazyCommand(
+        "retrain", "Train a challenger on logged decisions and what came of them, if it passes the gates."
+    ),
     LazyCommand("models", "List, verify, compare, promote, roll out and carry published models."),
     LazyCommand("drift", "Show what has changed in inputs, scores and actions, and declare what is normal."),
     LazyCommand("loadtest", "Measure a server under load, report, and compare runs."),
