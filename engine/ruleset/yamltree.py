@@ -36,8 +36,10 @@ _WORDS: Final[dict[str, bool | None]] = {
     "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
     "null": None, "Null": None, "NULL": None, "~": None, "": None,
 }  # fmt: skip
-_READ_DIFFERENTLY = re.compile("[\t\x85\u2028\u2029\ufeff]")
-"""Tabs, line breaks of YAML 1.1 and byte order marks: the two parsers differ in where things then stand."""
+_READ_DIFFERENTLY = re.compile("[\t\x85\u2028\u2029\ufeff]|[|>][-+0-9]*#")
+"""What the parsers differ in: where things stand after tabs, breaks of YAML 1.1 and byte order marks; and
+libyaml takes a comment that sticks to the sign of a block.
+"""
 _ALIAS = (events.AliasEvent, yaml.AliasEvent)
 _DOCUMENT_START = (events.DocumentStartEvent, yaml.DocumentStartEvent)
 _MAPPING_START = (events.MappingStartEvent, yaml.MappingStartEvent)

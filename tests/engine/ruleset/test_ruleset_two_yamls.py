@@ -88,6 +88,7 @@ def test_damaged_files_read_the_same(text: str, damages: list[tuple[int, int, st
         "".join(" " * i + "a:\n" for i in range(60)) + " " * 60 + "b: 1\n", "a: \udc80\n", "a: .inf\n",
         "a: {b:1}\n", "a: [b:c]\n", 'a: {"b":1}\n', "a: b#c\n", "a: >-\n  one\n  two\nb: |\n  one\n  # two\n",
         "a:\n    b:\n     - c\n     -   d: 1\n         e: 2\n", "a: |\n  b\n\n\n", "a: |-\n  b",
+        "|# c\n", "a: >-# c\n  b\n",
     ],
 )  # fmt: skip
 def test_rare_and_wrong_texts_read_the_same(text: str) -> None:
