@@ -250,7 +250,8 @@ def test_two_runs_are_never_at_work_at_once(place: Place) -> None:
 @pytest.mark.slow
 def test_properties_of_actions_are_learnt_from(place: Place) -> None:
     """Those of the catalogue, as the manifest gives them to the server."""
-    run(place, task={"kind": "propensity", "horizon_days": 7, "action_features": ["value", "cost"]})
+    task = {"kind": "propensity", "horizon_days": 7, "action_features": ["value", "cost"]}
+    run(place, task=task, seed=2)  # split by seed 1, so few answers teach no tree anything: refused, rightly
 
     manifest = open_version(place.registry, MODEL, 2).manifest
     assert {i.name for i in manifest.inputs if i.source == "action"} == {"action.value", "action.cost"}
