@@ -260,8 +260,10 @@ class Register(_Strict):
     """Where the model goes."""
 
     registry: Annotated[str, Field(min_length=1)] = Field(description="Folder, relative to the plan, or URL.")
-    alias: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")] | None = Field(
-        default="challenger", description="Alias to point at the version; null for none."
+    alias: Literal["challenger", "shadow"] | None = Field(
+        default="challenger",
+        description="Alias to point at the version; null for none. Only `arbiter models promote` makes a "
+        "champion, as it asks the gates.",
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from gym_company import OFFERS, churn_plan, members, offer_plan, write_csv, write_offers, write_plan
+from pydantic import ValidationError
 from typer.testing import Result
 
 from engine.models.loading import load_model
@@ -22,7 +23,7 @@ from training.errors import PlanRefused
 from training.export import to_onnx
 from training.own.card import model_card
 from training.own.lineage import config_digest
-from training.own.plan import TrainingPlan
+from training.own.plan import Register, TrainingPlan
 from training.own.registering import files_of, manifest_fields, register
 from training.own.run import TrainedModel, prepare, train
 from training.own.words import reasons_yaml
@@ -399,6 +400,13 @@ def test_a_dry_run_trains_and_registers_nothing(
     assert document["kind"] == "propensity"
     assert "metrics" not in document
     assert not (tmp_path / "reg").exists()
+
+
+@pytest.mark.parametrize("alias", ["champion", "best"])
+def test_a_plan_makes_no_champion(alias: str) -> None:
+    """That is for `arbiter models promote`, which asks the gates."""
+    with pytest.raises(ValidationError, match="'challenger' or 'shadow'"):
+        Register.model_validate({"registry": "models", "alias": alias})
 
 
 def test_the_committed_schema_is_that_of_the_plan(run: Callable[..., Result]) -> None:
