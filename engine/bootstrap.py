@@ -19,6 +19,7 @@ from engine.decisionlog.errors import LogError
 from engine.decisionlog.flusher import Flusher
 from engine.decisionlog.ledger import (
     ConsentLedger,
+    OutcomeLog,
     consent_ledger,
     model_shadow_log,
     outcome_log,
@@ -303,6 +304,39 @@ def _past_snapshot(
     return compile_snapshot(archived, settings.registry, dict(models))
 
 
+def _open_logs(
+    settings: Settings, stack: ExitStack, watch: Watch
+) -> tuple[DecisionLog, ConsentLedger, OutcomeLog]:
+    """The logs that are proven, with what brings them to disk and vouches for them. Raises SetupInvalid."""
+    interval_ms = settings.fsync_interval_ms
+    directories = {log: log_directory(settings, log) for log in PROVEN}
+    try:
+        checkpoints = {log: checkpoints_of(settings, log) for log in PROVEN}
+        log = stack.enter_context(
+            DecisionLog(
+                directories[DECISIONS], fsync_interval_ms=interval_ms, checkpoints=checkpoints[DECISIONS]
+            )
+        )
+        ledger = stack.enter_context(consent_ledger(directories[CONSENTS], checkpoints=checkpoints[CONSENTS]))
+        outcomes = stack.enter_context(
+            outcome_log(
+                directories[OUTCOMES], fsync_interval_ms=interval_ms, checkpoints=checkpoints[OUTCOMES]
+            )
+        )
+    except LogError as error:
+        raise SetupInvalid(str(error)) from error
+    if interval_ms:
+        stack.enter_context(Flusher([log, outcomes], interval_ms=interval_ms))
+    stack.enter_context(
+        Checkpointer(
+            [log, ledger, outcomes],
+            interval_s=settings.checkpoint_interval_s,
+            told=lambda well: watch.checkpointed(well=well),
+        )
+    )
+    return log, ledger, outcomes
+
+
 @contextmanager
 def open_application(settings: Settings, *, watch: Watch = UNWATCHED) -> Iterator[Application]:
     """The application on its data directory. Raises SetupInvalid where it cannot work."""
@@ -313,36 +347,9 @@ def open_application(settings: Settings, *, watch: Watch = UNWATCHED) -> Iterato
             stack.callback(store.close)
             live = LiveSnapshot(lambda: fit_for(store, settings, serving.load()), watch=watch)
             _keep_first_schema(settings, store, live.current)
-            log = stack.enter_context(
-                DecisionLog(
-                    log_directory(settings, DECISIONS),
-                    fsync_interval_ms=settings.fsync_interval_ms,
-                    checkpoints=checkpoints_of(settings, DECISIONS),
-                )
-            )
-            ledger = stack.enter_context(
-                consent_ledger(
-                    log_directory(settings, CONSENTS), checkpoints=checkpoints_of(settings, CONSENTS)
-                )
-            )
-            outcomes = stack.enter_context(
-                outcome_log(
-                    log_directory(settings, OUTCOMES),
-                    fsync_interval_ms=settings.fsync_interval_ms,
-                    checkpoints=checkpoints_of(settings, OUTCOMES),
-                )
-            )
-        except (StoreError, LogError) as error:
+        except StoreError as error:
             raise SetupInvalid(str(error)) from error
-        if settings.fsync_interval_ms:
-            stack.enter_context(Flusher([log, outcomes], interval_ms=settings.fsync_interval_ms))
-        stack.enter_context(
-            Checkpointer(
-                [log, ledger, outcomes],
-                interval_s=settings.checkpoint_interval_s,
-                told=lambda well: watch.checkpointed(well=well),
-            )
-        )
+        log, ledger, outcomes = _open_logs(settings, stack, watch)
         letters = stack.enter_context(
             DiskDeadLetters(settings.data_dir / DEAD_LETTERS, letter_cipher(settings))
         )
