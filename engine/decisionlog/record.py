@@ -17,7 +17,7 @@ import numpy as np
 
 from engine.core.supply import PLENTY, Held, Supply
 from engine.decisionlog.errors import UnreadableRecord
-from engine.domain import Decision, DecisionRequest, RankedAction, Reason, SuppressedAction
+from engine.domain import Decision, DecisionRequest, RankedAction, SuppressedAction
 from feature_store.state import CustomerState
 
 RECORD_FORMAT: Final = 1
@@ -134,19 +134,22 @@ def _context_numbers(request: DecisionRequest) -> list[float]:
 
 def _require_finite(numbers: list[float]) -> None:
     """JSON has no NaN: it would be written as null and never be read again, so it is refused here."""
-    if not all(map(isfinite, numbers)):
+    if not isfinite(sum(numbers)) and not all(map(isfinite, numbers)):  # a sum may also be too large
         raise ValueError("a decision with NaN or an infinity in it cannot be logged")
 
 
 def _numbers(decision: Decision) -> list[float]:
-    numbers = [] if decision.churn is None else [decision.churn.probability]
-    reasons: list[Reason] = [*(decision.no_action or ()), *(decision.churn.reasons if decision.churn else ())]
     candidates: tuple[RankedAction | SuppressedAction, ...] = (*decision.actions, *decision.suppressed)
+    numbers = [reason.contribution for action in candidates for reason in action.reasons]
     for action in candidates:
-        reasons += action.reasons
         if (priority := action.priority) is not None:
             numbers += (priority.priority, priority.propensity, priority.weight, priority.value)
-            numbers += [lever.share for lever in priority.levers]
+            if priority.levers:
+                numbers += [lever.share for lever in priority.levers]
+    reasons = decision.no_action or ()
+    if decision.churn is not None:
+        numbers.append(decision.churn.probability)
+        reasons += decision.churn.reasons
     numbers += [reason.contribution for reason in reasons]
     return numbers
 
