@@ -20,11 +20,14 @@ import structlog
 
 from engine.models.forests import LANES, Forests
 from engine.models.trees import Floats, Rows
+from engine.models.walk_code import WALK
 
 _log = structlog.get_logger("engine.models.machine_code")
 
 _Explain = Callable[[int, int, int, int, int], None]
 """Addresses of the `%model`, of scratch memory and of the rows; how many rows; the address of the result."""
+_Walk = Callable[[int, int, int, int], None]
+"""Addresses of the `%walk` and of the row; who asks; the address of the sums."""
 _LANES_BYTES: Final = 8 * LANES
 _ALIGNED: Final = 64
 _FASTEST: Final = 3
@@ -37,11 +40,12 @@ from a busy thread can take five."""
 class MachineCode:
     """The kernel, twice: `brief` keeps the interpreter's lock, `long` lets other threads run meanwhile.
 
-    `engine` owns the memory the code is in.
+    `walk` is what scores one row (`engine.models.walking`); it keeps the lock. `engine` owns the memory the code is in.
     """
 
     brief: _Explain
     long: _Explain
+    walk: _Walk
     engine: object
 
 
@@ -82,33 +86,35 @@ def machine_code() -> MachineCode | None:
         _log.warning("explanations.slow", cause="the system refuses to run code made here")
         return None
     try:
-        engine, address = _compile()
+        engine, explain, walk = _compile()
     except Exception as error:  # whatever keeps the fast kernel away, the plain one explains the same
         _log.warning("explanations.slow", cause=f"{type(error).__name__}: {error}")
         return None
     _let_go("libllvmlite")
     signature = (None, *(ctypes.c_void_p,) * 3, ctypes.c_int64, ctypes.c_void_p)
     return MachineCode(
-        brief=ctypes.PYFUNCTYPE(*signature)(address),
-        long=ctypes.CFUNCTYPE(*signature)(address),
+        brief=ctypes.PYFUNCTYPE(*signature)(explain),
+        long=ctypes.CFUNCTYPE(*signature)(explain),
+        walk=ctypes.PYFUNCTYPE(None, *(ctypes.c_void_p,) * 2, ctypes.c_uint64, ctypes.c_void_p)(walk),
         engine=engine,
     )
 
 
-def _compile() -> tuple[Any, int]:
-    """LLVM's engine and the kernel's address in it."""
+def _compile() -> tuple[Any, int, int]:
+    """LLVM's engine, and the addresses of the kernel and of the walk in it."""
     import llvmlite.binding as llvm  # a large library: only for those who explain
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    module = llvm.parse_assembly(KERNEL)
+    module = llvm.parse_assembly(KERNEL + WALK)
     module.verify()
     machine = llvm.Target.from_default_triple().create_target_machine(
         cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=_FASTEST
     )
     engine = llvm.create_mcjit_compiler(module, machine)
     engine.finalize_object()
-    return engine, int(engine.get_function_address("explain"))
+    explain, walk = (int(engine.get_function_address(name)) for name in ("explain", "walk"))
+    return engine, explain, walk
 
 
 def _may_run_new_code() -> bool:
