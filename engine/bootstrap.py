@@ -534,6 +534,8 @@ def _all_told(
 ) -> Callable[[DecisionRecord], None]:
     def decided(record: DecisionRecord) -> None:
         watch.decided(record.request.channel, "action" if record.decision.actions else "no_action")
+        for by in record.decision.degraded_by:
+            watch.degraded(by)
         shadow.offer(record)
         model_shadow.offer(record)
         objections.keep(record)

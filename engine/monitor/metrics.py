@@ -8,6 +8,8 @@ from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
+from engine.monitor.words import FewWords
+
 RULES_INFO: Final = "arbiter_rules_info"
 MODELS_INFO: Final = "arbiter_models_info"
 BUCKETS_S: Final = (0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5)
@@ -66,6 +68,13 @@ class Metrics:
         self._rollout_changes = self._counter(
             "arbiter_rollout_changes", "Changes that rollouts made by themselves.", "model", "change"
         )
+        self._shed = self._counter(
+            "arbiter_shed_calls", "Calls turned away under load, by priority and why.", "priority", "reason"
+        )
+        self._degraded = self._counter(
+            "arbiter_degraded_decisions", "Decisions that lacked something, by what kind of thing.", "by"
+        )
+        self._priorities, self._shed_reasons, self._lacks = FewWords(), FewWords(), FewWords()
         self._rules = ""
         self._models: Mapping[str, int] = {}
         self._switching = threading.Lock()
@@ -142,3 +151,11 @@ class Metrics:
     def rollout_changed(self, model: str, kind: str) -> None:
         """A rollout was changed by this process."""
         self._rollout_changes.labels(model, kind).inc()
+
+    def shed(self, priority: str, reason: str) -> None:
+        """A call was turned away under load."""
+        self._shed.labels(self._priorities.of(priority), self._shed_reasons.of(reason)).inc()
+
+    def degraded(self, by: str) -> None:
+        """A decision lacked something: only its kind is counted, as names of features and models are many."""
+        self._degraded.labels(self._lacks.of(by.partition(":")[0])).inc()

@@ -53,6 +53,14 @@ class Watch(Protocol):
         """A rollout was changed by this process, by itself (`model_registry.rollout.ChangeKind`)."""
         ...
 
+    def shed(self, priority: str, reason: str) -> None:
+        """A call was turned away unanswered, to protect the others: of which priority, and why."""
+        ...
+
+    def degraded(self, by: str) -> None:
+        """An answer was less than it could be; `by` is a text of `degraded_by`, e.g. `model:churn`."""
+        ...
+
 
 class Unwatched:
     """Counts nothing."""
@@ -85,6 +93,12 @@ class Unwatched:
         """As the port says."""
 
     def rollout_changed(self, model: str, kind: str) -> None:
+        """As the port says."""
+
+    def shed(self, priority: str, reason: str) -> None:
+        """As the port says."""
+
+    def degraded(self, by: str) -> None:
         """As the port says."""
 
 

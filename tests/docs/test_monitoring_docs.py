@@ -30,6 +30,8 @@ def there_are() -> dict[str, set[str]]:
     metrics.model_refused("churn")
     metrics.shadow_scored("churn", "scored")
     metrics.rollout_changed("churn", "step_up")
+    metrics.shed("batch", "queue_full")
+    metrics.degraded("model:churn")
     with TemporaryDirectory() as folder:
         alarm = Alarm("churn/1", "tenure_months", "day", 0, ("psi",), 0.1, 0.05)
         (Path(folder) / ALARMS_FILE).write_bytes(msgspec.json.encode(Standing((alarm,))))

@@ -1,0 +1,28 @@
+"""Words that may become label values: few, short, and never a text that somebody sent."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+OTHER: Final = "other"
+"""Stands for every word that is not taken up."""
+_MOST: Final = 16
+"""Words that are told apart: more of them would be a series each, kept for the life of the process."""
+_FORM: Final = re.compile(r"[a-z][a-z0-9_.-]{0,39}", re.ASCII)
+
+
+class FewWords:
+    """The first words of a kind keep their names; what comes later, or is no plain word, is `other`."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def of(self, word: str) -> str:
+        """The word to count under."""
+        known = self._known.get(word)
+        if known is not None:
+            return known
+        if len(self._known) >= _MOST or not _FORM.fullmatch(word):
+            return OTHER
+        return self._known.setdefault(word, word)
