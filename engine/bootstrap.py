@@ -186,7 +186,7 @@ def open_application(settings: Settings, *, watch: Watch = UNWATCHED) -> Iterato
             store=ground.store,
             log=log,
             ledger=ledger,
-            decisions=_decisions(ground, log, arms, told),
+            decisions=_decisions(ground, log, arms, told, watch),
             outcomes=outcomes,
             consents=consents,
             explanations=_explanations(ground, log),
@@ -215,7 +215,7 @@ def _open_ground(settings: Settings, stack: ExitStack, watch: Watch) -> _Ground:
 
 
 def _decisions(
-    ground: _Ground, log: DecisionLog, arms: Arms, told: Callable[[DecisionRecord], None]
+    ground: _Ground, log: DecisionLog, arms: Arms, told: Callable[[DecisionRecord], None], watch: Watch
 ) -> Decisions:
     return Decisions(
         live=ground.live,
@@ -226,6 +226,7 @@ def _decisions(
         decided=told,
         late=ground.late,
         compared=arms,
+        watch=watch,
     )
 
 
@@ -407,7 +408,7 @@ def build_server(application: Application, *, reuse_port: bool) -> ApiServer:
     IdentityForms(settings.phone_region).prepare()
     return ApiServer(
         Servicers(
-            DecisionServicer(application.decisions, application.explanations),
+            DecisionServicer(application.decisions, application.explanations, watch=application.watch),
             OutcomeServicer(application.outcomes),
             ConsentServicer(application.consents),
             EventServicer(application.intake),
@@ -417,5 +418,5 @@ def build_server(application: Application, *, reuse_port: bool) -> ApiServer:
         max_request_bytes=settings.max_request_bytes,
         reuse_port=reuse_port,
         with_reflection=settings.reflection,
-        called=application.watch.called,
+        watch=application.watch,
     )

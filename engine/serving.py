@@ -57,7 +57,7 @@ def serve(settings: Settings) -> None:
 def serve_one(settings: Settings, *, reuse_port: bool, tell_ready: Callable[[], None] = lambda: None) -> None:
     """Serves in this process until SIGTERM or SIGINT, then drains."""
     next_signal = _signals()
-    metrics = None if settings.metrics_address is None else Metrics()
+    metrics = None if settings.metrics_address is None else Metrics(timed_every=settings.timed_every)
     with (
         open_application(settings, watch=metrics or UNWATCHED) as application,
         watch_rules(application),

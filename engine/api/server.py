@@ -23,9 +23,10 @@ from engine._pb.arbiter.v1 import (
 )
 from engine.api.event_servicer import EventServicer
 from engine.api.gate import CallGate
-from engine.api.interceptors import Called, ErrorsToStatus
+from engine.api.interceptors import ErrorsToStatus
 from engine.api.servicers import ConsentServicer, DecisionServicer, OutcomeServicer
 from engine.errors import SetupInvalid
+from engine.service.watching import Watch
 
 _SERVICES = tuple(
     file.services_by_name[name].full_name
@@ -60,14 +61,14 @@ class ApiServer:
         max_request_bytes: int,
         reuse_port: bool,
         with_reflection: bool,
-        called: Called,
+        watch: Watch,
     ) -> None:
         """Binds the address; `port` then tells which. Raises SetupInvalid where it cannot."""
         self._health = _Health()
         self._gate = CallGate()
         self._server = grpc.server(
             ThreadPoolExecutor(max_workers=threads, thread_name_prefix="call"),
-            interceptors=[ErrorsToStatus(self._gate, called)],
+            interceptors=[ErrorsToStatus(self._gate, watch)],
             options=(
                 ("grpc.max_receive_message_length", max_request_bytes),
                 ("grpc.so_reuseport", int(reuse_port)),

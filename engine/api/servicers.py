@@ -17,23 +17,27 @@ from engine._pb.arbiter.v1 import (
 from engine.api import reading, writing
 from engine.api.explaining import action_explanation
 from engine.api.interceptors import note
-from engine.api.status import status_of
+from engine.api.status import reason_of, status_of
+from engine.core.steps import Step
 from engine.errors import RequestInvalid, Violation
 from engine.service.consents import Consents
 from engine.service.decisions import Decisions
 from engine.service.explanations import Explanations
 from engine.service.outcomes import Outcomes
 from engine.service.requests import MAX_ID
+from engine.service.watching import UNWATCHED, Watch
 
 MAX_BATCH = 100
+_BATCH = f"{decision_service_pb2.DESCRIPTOR.services_by_name['DecisionService'].full_name}/DecideBatch"
 
 
 class DecisionServicer(decision_service_pb2_grpc.DecisionServiceServicer):
     """Decide, DecideBatch and Explain."""
 
-    def __init__(self, decisions: Decisions, explanations: Explanations) -> None:
+    def __init__(self, decisions: Decisions, explanations: Explanations, *, watch: Watch = UNWATCHED) -> None:
         self._decisions = decisions
         self._explanations = explanations
+        self._watch = watch
 
     def Decide(  # noqa: N802  # named by the contract
         self,
@@ -45,7 +49,12 @@ class DecisionServicer(decision_service_pb2_grpc.DecisionServiceServicer):
 
     def _decide(self, request: decision_service_pb2.DecideRequest) -> decision_service_pb2.DecideResponse:
         answer = self._decisions.decide(reading.decision_query(request))
-        return writing.decide_response(answer.record, answer.snapshot)
+        response = writing.decide_response(answer.record, answer.snapshot)
+        if answer.look is not None:
+            answer.look.passed(Step.REPLY)
+            record = answer.record
+            answer.look.ended(record.decision_id, record.request.channel, record.decision)
+        return response
 
     def DecideBatch(  # noqa: N802  # named by the contract
         self,
@@ -68,6 +77,7 @@ class DecisionServicer(decision_service_pb2_grpc.DecisionServiceServicer):
             response = self._decide(item.request)
         except Exception as error:  # one item's trouble is not that of the others
             note("DecideBatch", error)
+            self._watch.refused(_BATCH, reason_of(error))
             return decision_service_pb2.DecideBatchResult(
                 correlation_id=item.correlation_id, error=status_of(error)
             )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
-from engine.monitor.words import FewWords
+from engine.monitor.looking import DecisionLook, StepTimes, one_in
+from engine.monitor.words import REASON, FewWords
 
 RULES_INFO: Final = "arbiter_rules_info"
 MODELS_INFO: Final = "arbiter_models_info"
@@ -22,7 +25,8 @@ class Metrics:
     A call or decision costs a few microseconds: what labels lead to is looked up once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, timed_every: int = 1) -> None:
+        """The steps of the first in `timed_every` decisions are timed; with 0 of none."""
         disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the series; nobody reads them
         self.registry = CollectorRegistry()
         self._calls = self._counter(
@@ -35,6 +39,18 @@ class Metrics:
             buckets=BUCKETS_S,
             registry=self.registry,
         )
+        self._waited = Histogram(
+            "arbiter_rpc_wait_seconds",
+            "Time that a call waited for a thread, in seconds; one call in so many is timed.",
+            buckets=BUCKETS_S,
+            registry=self.registry,
+        )
+        self._errors = self._counter(
+            "arbiter_rpc_errors", "Calls and items of batches that ended in an error.", "method", "reason"
+        )
+        self._steps = StepTimes(self.registry, every=timed_every)
+        self._waits_timed = one_in(timed_every)
+        self._in_flight: deque[None] = deque()  # one for each call: adding and taking are atomic and cheap
         self._decisions = self._counter(
             "arbiter_decisions", "Decisions logged, with an action or with none.", "channel", "outcome"
         )
@@ -75,6 +91,7 @@ class Metrics:
             "arbiter_degraded_decisions", "Decisions that lacked something, by what kind of thing.", "by"
         )
         self._priorities, self._shed_reasons, self._lacks = FewWords(), FewWords(), FewWords()
+        self._reasons = FewWords(form=REASON, most=64)
         self._rules = ""
         self._models: Mapping[str, int] = {}
         self._switching = threading.Lock()
@@ -91,8 +108,29 @@ class Metrics:
         mode: Literal["livemax", "livemin"] = "livemax" if labels else "livemin"
         return Gauge(name, told, labels, registry=self.registry, multiprocess_mode=mode)
 
+    @property
+    def in_flight(self) -> int:
+        """Calls that are being handled now."""
+        return len(self._in_flight)
+
+    def started(self, waited_s: float) -> None:
+        """A handler begins a call."""
+        self._in_flight.append(None)
+        if next(self._waits_timed):
+            self._waited.observe(waited_s)
+
+    def refused(self, method: str, reason: str) -> None:
+        """A call ended in an error."""
+        self._errors.labels(method, self._reasons.of(reason)).inc()
+
+    def look(self) -> DecisionLook | None:
+        """Looks at one decision in so many."""
+        return self._steps.look()
+
     def called(self, method: str, code: str, seconds: float) -> None:
         """A call was answered."""
+        with suppress(IndexError):  # who calls without `started` was never in flight
+            self._in_flight.pop()
         counting = self._counting_calls.get((method, code))
         if counting is None:
             counted, timed = self._calls.labels(method, code), self._seconds.labels(method)

@@ -30,6 +30,8 @@ def there_are() -> dict[str, set[str]]:
     metrics.model_refused("churn")
     metrics.shadow_scored("churn", "scored")
     metrics.rollout_changed("churn", "step_up")
+    metrics.started(0.001)
+    metrics.refused("arbiter.v1.DecisionService/Decide", "INTERNAL")
     metrics.shed("batch", "queue_full")
     metrics.degraded("model:churn")
     with TemporaryDirectory() as folder:
