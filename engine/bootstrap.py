@@ -64,6 +64,7 @@ from engine.service.live import LiveSnapshot
 from engine.service.model_shadow import ModelShadow
 from engine.service.outcomes import Outcomes
 from engine.service.privacy_signals import LastingObjections
+from engine.service.readiness import Needs, Readiness
 from engine.service.refreshing import Refresher
 from engine.service.rollouts import ACTOR, RolloutLeader
 from engine.service.shadowing import Shadow
@@ -395,6 +396,18 @@ def _promote(settings: Settings, model: str, version: int, reason: str) -> None:
         promote_through_gates(settings.registry, model, version, reason=reason, actor=ACTOR)
     except PromotionError as error:
         _log.error("rollout.not_promoted", model=model, version=version, cause=str(error))
+
+
+def watch_readiness(application: Application, tell: Callable[[str, bool], None]) -> Readiness:
+    """What looks whether each service can do its work, as a `with` block."""
+    settings = application.settings
+    needs = {
+        "DecisionService": Needs(log_directory(settings, DECISIONS), store=False),
+        "OutcomeService": Needs(log_directory(settings, OUTCOMES), store=True),
+        "ConsentService": Needs(log_directory(settings, CONSENTS), store=True),
+        "EventService": Needs(None, store=True),
+    }
+    return Readiness(store=application.store, needs=needs, tell=tell, watch=application.watch)
 
 
 def build_server(application: Application, *, reuse_port: bool) -> ApiServer:

@@ -28,6 +28,9 @@ from engine.api.servicers import ConsentServicer, DecisionServicer, OutcomeServi
 from engine.errors import SetupInvalid
 from engine.service.watching import Watch
 
+LIVE = "live"
+"""What who restarts servers asks health checks for: a process that lives, whatever it can do."""
+
 _SERVICES = tuple(
     file.services_by_name[name].full_name
     for file, name in (
@@ -88,8 +91,17 @@ class ApiServer:
     def start(self) -> None:
         """Serves, and says so to health checks."""
         self._server.start()
-        for name in ("", *_SERVICES):
+        for name in ("", LIVE, *_SERVICES):
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    def tell_ready(self, service: str, ready: bool) -> None:
+        """Says of a service whether it can do its work; of the whole server what is true of decisions."""
+        status = (
+            health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
+        )
+        name = next(name for name in _SERVICES if name.endswith(f".{service}"))
+        for each in (name, "") if name == _SERVICES[0] else (name,):
+            self._health.set(each, status)
 
     def drain(self, grace_seconds: float) -> None:
         """Takes no new calls, lets those in flight finish, returns when all are done or time is up."""

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.samples import Sample
 
 from engine.monitor.looking import DecisionLook, StepTimes, one_in
 from engine.monitor.words import REASON, FewWords
@@ -17,6 +18,9 @@ RULES_INFO: Final = "arbiter_rules_info"
 MODELS_INFO: Final = "arbiter_models_info"
 BUCKETS_S: Final = (0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5)
 """Limits of the latency histogram: fine about the millisecond that a decision takes."""
+
+FAULTS: Final = ("INTERNAL", "UNKNOWN", "UNAVAILABLE", "DATA_LOSS", "DEADLINE_EXCEEDED")
+"""Status codes of calls that a caller did nothing wrong in."""
 
 
 class Metrics:
@@ -92,6 +96,22 @@ class Metrics:
         )
         self._priorities, self._shed_reasons, self._lacks = FewWords(), FewWords(), FewWords()
         self._reasons = FewWords(form=REASON, most=64)
+        self._ready = Gauge(
+            "arbiter_ready",
+            "0 while any process cannot do the work of a service.",
+            ["service"],
+            registry=self.registry,
+            multiprocess_mode="livemin",
+        )
+        self._reachable = self._gauge(
+            "arbiter_store_reachable", "0 while the store does not answer some process."
+        )
+        self._answer = Gauge(
+            "arbiter_store_answer_seconds",
+            "How long the store took to answer a read, every few seconds; of processes the longest.",
+            registry=self.registry,
+            multiprocess_mode="livemax",
+        )
         self._rules = ""
         self._models: Mapping[str, int] = {}
         self._switching = threading.Lock()
@@ -99,6 +119,7 @@ class Metrics:
         self._counting_decisions: dict[tuple[str, str], Callable[[], None]] = {}
         self._successful.set(1)
         self._checkpointed.set(1)
+        self._reachable.set(1)
 
     def _counter(self, name: str, told: str, *labels: str) -> Counter:
         return Counter(name, told, labels, registry=self.registry)
@@ -197,3 +218,28 @@ class Metrics:
     def degraded(self, by: str) -> None:
         """A decision lacked something: only its kind is counted, as names of features and models are many."""
         self._degraded.labels(self._lacks.of(by.partition(":")[0])).inc()
+
+    def ready(self, service: str, *, ready: bool) -> None:
+        """Whether a service can do its work."""
+        self._ready.labels(service).set(int(ready))
+
+    def store_asked(self, seconds: float | None) -> None:
+        """The store answered, or did not."""
+        self._reachable.set(int(seconds is not None))
+        if seconds is not None:
+            self._answer.set(seconds)
+
+    def totals(self) -> dict[str, float]:
+        """What this process has counted so far: calls, those that were our fault, shed, degraded."""
+        calls = _samples(self._calls)
+        return {
+            "calls": sum(sample.value for sample in calls),
+            "faults": sum(sample.value for sample in calls if sample.labels["code"] in FAULTS),
+            "shed": sum(sample.value for sample in _samples(self._shed)),
+            "degraded": sum(sample.value for sample in _samples(self._degraded)),
+        }
+
+
+def _samples(counter: Counter) -> list[Sample]:
+    """The series of a counter, in this process."""
+    return [each for family in counter.collect() for each in family.samples if each.name.endswith("_total")]

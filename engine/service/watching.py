@@ -88,6 +88,14 @@ class Watch(Protocol):
         """An answer was less than it could be; `by` is a text of `degraded_by`, e.g. `model:churn`."""
         ...
 
+    def ready(self, service: str, *, ready: bool) -> None:
+        """Whether a service of this process can do its work."""
+        ...
+
+    def store_asked(self, seconds: float | None) -> None:
+        """The store answered a read after so long; None where it did not."""
+        ...
+
 
 class Unwatched:
     """Counts nothing."""
@@ -136,6 +144,12 @@ class Unwatched:
         """As the port says."""
 
     def degraded(self, by: str) -> None:
+        """As the port says."""
+
+    def ready(self, service: str, *, ready: bool) -> None:
+        """As the port says."""
+
+    def store_asked(self, seconds: float | None) -> None:
         """As the port says."""
 
 
