@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from engine import calls
 from engine.core.snapshot import Snapshot
 from engine.decisionlog.checkpointer import Checkpointer
 from engine.decisionlog.errors import LogError
@@ -316,6 +317,7 @@ def _all_told(
     drift: DriftCounting,
 ) -> Callable[[DecisionRecord], None]:
     def decided(record: DecisionRecord) -> None:
+        calls.decided(record.decision_id)
         watch.decided(record.request.channel, "action" if record.decision.actions else "no_action")
         for by in record.decision.degraded_by:
             watch.degraded(by)

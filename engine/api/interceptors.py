@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 from typing import Any, TypeAlias
 
@@ -11,8 +12,10 @@ import grpc
 import structlog
 from grpc_status import rpc_status
 
+from engine.api.callids import ids_of
 from engine.api.gate import CallGate
 from engine.api.status import grpc_code, reason_of, status_of
+from engine.calls import begin_call
 from engine.errors import ArbiterError, DeadlineExpired
 from engine.service.watching import Watch
 
@@ -58,6 +61,7 @@ def _guarded(handle: Handler, method: str, gate: CallGate | None, watch: Watch) 
     def guarded(request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ANN401  # any message
         began, code = perf_counter(), _OK
         watch.started(began - arrived)
+        begin_call(partial(ids_of, request, context))
         try:
             if gate is not None:
                 gate.enter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import grpc
 
@@ -15,9 +16,11 @@ from engine._pb.arbiter.v1 import (
     outcome_service_pb2_grpc,
 )
 from engine.api import reading, writing
+from engine.api.callids import ids_of
 from engine.api.explaining import action_explanation
 from engine.api.interceptors import note
 from engine.api.status import reason_of, status_of
+from engine.calls import begin_call
 from engine.core.steps import Step
 from engine.errors import RequestInvalid, Violation
 from engine.service.consents import Consents
@@ -67,12 +70,13 @@ class DecisionServicer(decision_service_pb2_grpc.DecisionServiceServicer):
         for item in request.items:
             if not context.is_active():
                 break
-            results.append(self._decide_item(item))
+            results.append(self._decide_item(item, context))
         return decision_service_pb2.DecideBatchResponse(results=results)
 
     def _decide_item(
-        self, item: decision_service_pb2.DecideBatchItem
+        self, item: decision_service_pb2.DecideBatchItem, context: grpc.ServicerContext | None = None
     ) -> decision_service_pb2.DecideBatchResult:
+        begin_call(partial(ids_of, item.request, context))
         try:
             response = self._decide(item.request)
         except Exception as error:  # one item's trouble is not that of the others
