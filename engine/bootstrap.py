@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -49,6 +49,7 @@ from engine.monitor.drift.windows import WindowFolder
 from engine.processes import ProcessStates
 from engine.promotion.errors import PromotionError
 from engine.promotion.promoting import promote_through_gates
+from engine.release import engine_version
 from engine.schemas_kept import fit_for, keep_first_schema, kept_event_rules, schema_versions
 from engine.service.arms import Arms
 from engine.service.consents import Consents
@@ -70,7 +71,7 @@ from engine.service.refreshing import Refresher
 from engine.service.rollouts import ACTOR, RolloutLeader
 from engine.service.shadowing import Shadow
 from engine.service.watching import UNWATCHED, Watch
-from engine.settings import Settings
+from engine.settings import OFF, Settings
 from engine.snapshots import (
     ServingSnapshots,
     lineups,
@@ -88,6 +89,7 @@ from model_registry import registry_root
 
 if TYPE_CHECKING:
     from engine.api.server import ApiServer
+    from engine.monitor.tracing import Tracing
 
 _log = structlog.get_logger("engine.bootstrap")
 
@@ -400,6 +402,20 @@ def _promote(settings: Settings, model: str, version: int, reason: str) -> None:
         _log.error("rollout.not_promoted", model=model, version=version, cause=str(error))
 
 
+def open_tracing(settings: Settings) -> AbstractContextManager[Tracing | None]:
+    """What traces calls, as a `with` block; nothing where it is off. Raises SetupInvalid."""
+    if settings.traces == OFF:
+        return nullcontext()
+    try:
+        from engine.monitor.tracing import Tracing
+    except ImportError as error:
+        raise SetupInvalid(
+            f"traces need a library that is not here ({error.name}); install it with "
+            "`pip install arbiter-nba[tracing]`, or leave ARBITER_TRACES out"
+        ) from error
+    return Tracing(settings.traces, share=settings.traced_share, engine=engine_version())
+
+
 def watch_readiness(application: Application, tell: Callable[[str, bool], None]) -> Readiness:
     """What looks whether each service can do its work, as a `with` block."""
     settings = application.settings
@@ -412,12 +428,13 @@ def watch_readiness(application: Application, tell: Callable[[str, bool], None])
     return Readiness(store=application.store, needs=needs, tell=tell, watch=application.watch)
 
 
-def build_server(application: Application, *, reuse_port: bool) -> ApiServer:
+def build_server(application: Application, *, reuse_port: bool, tracing: Tracing | None = None) -> ApiServer:
     """The gRPC server of an application, bound. Raises SetupInvalid where the address is taken."""
     # Imported here, as commands that do not serve need none of gRPC.
     from engine.api.event_servicer import EventServicer
     from engine.api.server import ApiServer, Servicers
     from engine.api.servicers import ConsentServicer, DecisionServicer, OutcomeServicer
+    from engine.api.tracing import TracesCalls
 
     settings = application.settings
     IdentityForms(settings.phone_region).prepare()
@@ -434,4 +451,5 @@ def build_server(application: Application, *, reuse_port: bool) -> ApiServer:
         reuse_port=reuse_port,
         with_reflection=settings.reflection,
         watch=application.watch,
+        outermost=() if tracing is None else (TracesCalls(tracing),),
     )

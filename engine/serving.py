@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_any
 from multiprocessing.process import BaseProcess, parent_process
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -28,6 +29,7 @@ from engine import logs
 from engine.bootstrap import (
     build_server,
     open_application,
+    open_tracing,
     refresh_customers,
     watch_models,
     watch_readiness,
@@ -53,6 +55,9 @@ from engine.running import announced
 from engine.service.watching import UNWATCHED
 from engine.settings import Settings
 
+if TYPE_CHECKING:
+    from engine.monitor.tracing import Tracing
+
 _log = structlog.get_logger("engine.serving")
 
 _AWAITED = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
@@ -75,8 +80,9 @@ def serve(settings: Settings) -> None:
 def serve_one(settings: Settings, *, reuse_port: bool, tell_ready: Callable[[], None] = lambda: None) -> None:
     """Serves in this process until SIGTERM or SIGINT, then drains."""
     next_signal = _signals()
-    metrics = None if settings.metrics_address is None else Metrics(timed_every=settings.timed_every)
     with (
+        open_tracing(settings) as tracing,
+        nullcontext(_metrics(settings, tracing)) as metrics,
         open_application(settings, watch=metrics or UNWATCHED) as application,
         watch_rules(application),
         watch_models(application),
@@ -85,7 +91,7 @@ def serve_one(settings: Settings, *, reuse_port: bool, tell_ready: Callable[[], 
         Vitals(metrics, unsynced_bytes=lambda: application.log.unsynced_bytes) if metrics else nullcontext(),
         _metrics_served(settings, None if metrics is None or reuse_port else metrics.registry) as told,
     ):
-        server = build_server(application, reuse_port=reuse_port)
+        server = build_server(application, reuse_port=reuse_port, tracing=tracing)
         gc.collect()
         gc.freeze()
         server.start()
@@ -101,6 +107,13 @@ def serve_one(settings: Settings, *, reuse_port: bool, tell_ready: Callable[[], 
         _log.info("server.draining", grace_seconds=settings.drain_seconds)
         server.drain(settings.drain_seconds)
     _log.info("server.stopped")
+
+
+def _metrics(settings: Settings, tracing: Tracing | None) -> Metrics | None:
+    """What counts and looks, where anybody wants to know."""
+    if settings.metrics_address is None and tracing is None:
+        return None
+    return Metrics(timed_every=settings.timed_every, traced=None if tracing is None else tracing.current)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -65,13 +65,14 @@ class ApiServer:
         reuse_port: bool,
         with_reflection: bool,
         watch: Watch,
+        outermost: Sequence[grpc.ServerInterceptor] = (),  # type: ignore[type-arg]  # generic in the stubs only
     ) -> None:
         """Binds the address; `port` then tells which. Raises SetupInvalid where it cannot."""
         self._health = _Health()
         self._gate = CallGate()
         self._server = grpc.server(
             ThreadPoolExecutor(max_workers=threads, thread_name_prefix="call"),
-            interceptors=[ErrorsToStatus(self._gate, watch)],
+            interceptors=[*outermost, ErrorsToStatus(self._gate, watch)],
             options=(
                 ("grpc.max_receive_message_length", max_request_bytes),
                 ("grpc.so_reuseport", int(reuse_port)),

@@ -11,7 +11,7 @@ from typing import Final, Literal
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.samples import Sample
 
-from engine.monitor.looking import DecisionLook, StepTimes, one_in
+from engine.monitor.looking import DecisionLook, StepTimes, Traced, one_in
 from engine.monitor.words import REASON, FewWords
 
 RULES_INFO: Final = "arbiter_rules_info"
@@ -29,8 +29,11 @@ class Metrics:
     A call or decision costs a few microseconds: what labels lead to is looked up once.
     """
 
-    def __init__(self, *, timed_every: int = 1) -> None:
-        """The steps of the first in `timed_every` decisions are timed; with 0 of none."""
+    def __init__(self, *, timed_every: int = 1, traced: Callable[[], Traced | None] | None = None) -> None:
+        """The steps of the first in `timed_every` decisions are timed; with 0 of none.
+
+        `traced` gives the traced call that is made now, if any.
+        """
         disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the series; nobody reads them
         self.registry = CollectorRegistry()
         self._calls = self._counter(
@@ -52,6 +55,7 @@ class Metrics:
         self._errors = self._counter(
             "arbiter_rpc_errors", "Calls and items of batches that ended in an error.", "method", "reason"
         )
+        self._traced = traced
         self._steps = StepTimes(self.registry, every=timed_every)
         self._waits_timed = one_in(timed_every)
         self._in_flight: deque[None] = deque()  # one for each call: adding and taking are atomic and cheap
@@ -146,7 +150,7 @@ class Metrics:
 
     def look(self) -> DecisionLook | None:
         """Looks at one decision in so many."""
-        return self._steps.look()
+        return self._steps.look() if self._traced is None else self._steps.look(self._traced())
 
     def called(self, method: str, code: str, seconds: float) -> None:
         """A call was answered."""
