@@ -21,19 +21,42 @@ from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_any
 from multiprocessing.process import BaseProcess, parent_process
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import structlog
 
 from engine import logs
-from engine.bootstrap import build_server, open_application, refresh_customers, watch_models, watch_rules
+from engine.bootstrap import (
+    build_server,
+    open_application,
+    open_tracing,
+    refresh_customers,
+    watch_models,
+    watch_readiness,
+    watch_rules,
+)
 from engine.errors import SetupInvalid
-from engine.logfiles import DRIFT, identity_key
+from engine.logfiles import (
+    DRIFT,
+    MODEL_SHADOW,
+    PROVEN,
+    SHADOW,
+    checkpoints_of,
+    identity_key,
+    log_directory,
+)
+from engine.monitor.datadir import DataDirectory
 from engine.monitor.drift.exposing import DriftAlarms
 from engine.monitor.exposition import Collected, Together, exposed, shared_values
 from engine.monitor.metrics import Metrics
+from engine.monitor.vitals import Vitals
 from engine.pseudonyms import pseudonymise
+from engine.running import announced
 from engine.service.watching import UNWATCHED
 from engine.settings import Settings
+
+if TYPE_CHECKING:
+    from engine.monitor.tracing import Tracing
 
 _log = structlog.get_logger("engine.serving")
 
@@ -57,45 +80,72 @@ def serve(settings: Settings) -> None:
 def serve_one(settings: Settings, *, reuse_port: bool, tell_ready: Callable[[], None] = lambda: None) -> None:
     """Serves in this process until SIGTERM or SIGINT, then drains."""
     next_signal = _signals()
-    metrics = None if settings.metrics_address is None else Metrics()
     with (
+        open_tracing(settings) as tracing,
+        nullcontext(_metrics(settings, tracing)) as metrics,
         open_application(settings, watch=metrics or UNWATCHED) as application,
         watch_rules(application),
         watch_models(application),
         application.drift if settings.drift else nullcontext(),
         refresh_customers(application),
-        _metrics_served(settings, metrics.registry) if metrics and not reuse_port else nullcontext(),
+        Vitals(metrics, unsynced_bytes=lambda: application.log.unsynced_bytes) if metrics else nullcontext(),
+        _metrics_served(settings, None if metrics is None or reuse_port else metrics.registry) as told,
     ):
-        server = build_server(application, reuse_port=reuse_port)
+        server = build_server(application, reuse_port=reuse_port, tracing=tracing)
         gc.collect()
         gc.freeze()
         server.start()
         tell_ready()
         versions = application.live.current.versions
         _log.info("server.ready", host=settings.host, port=server.port, rules=versions.rules)
-        while next_signal() == signal.SIGHUP:
-            application.live.reload()
+        with (
+            nullcontext() if reuse_port else announced(settings, port=server.port, metrics=told),
+            watch_readiness(application, server.tell_ready),
+        ):
+            while next_signal() == signal.SIGHUP:
+                application.live.reload()
         _log.info("server.draining", grace_seconds=settings.drain_seconds)
         server.drain(settings.drain_seconds)
     _log.info("server.stopped")
 
 
+def _metrics(settings: Settings, tracing: Tracing | None) -> Metrics | None:
+    """What counts and looks, where anybody wants to know."""
+    if settings.metrics_address is None and tracing is None:
+        return None
+    return Metrics(timed_every=settings.timed_every, traced=None if tracing is None else tracing.current)
+
+
 @contextmanager
-def _metrics_served(settings: Settings, counted: Collected) -> Iterator[None]:
-    """Serves metrics where the settings say while the block runs. Raises SetupInvalid where it cannot."""
+def _metrics_served(settings: Settings, counted: Collected | None) -> Iterator[str]:
+    """Serves what is counted where the settings say while the block runs; gives the address, "" for none.
+
+    Raises SetupInvalid where it cannot.
+    """
     with ExitStack() as stack:
         address = settings.metrics_address
-        if address is not None:
-            host, port = address
-            try:
-                told = Together((counted, DriftAlarms(settings.data_dir / DRIFT)))
-                port = stack.enter_context(exposed(told, host=host, port=port))
-            except OSError as error:
-                raise SetupInvalid(
-                    f"cannot serve metrics at {settings.metrics}: {error.strerror}; choose another --metrics"
-                ) from error
-            _log.info("metrics.ready", host=host, port=port)
-        yield
+        if address is None or counted is None:
+            yield ""
+            return
+        host, port = address
+        try:
+            told = Together((counted, DriftAlarms(settings.data_dir / DRIFT), _data_directory(settings)))
+            port = stack.enter_context(exposed(told, host=host, port=port))
+        except OSError as error:
+            raise SetupInvalid(
+                f"cannot serve metrics at {settings.metrics}: {error.strerror}; choose another --metrics"
+            ) from error
+        _log.info("metrics.ready", host=host, port=port)
+        yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _data_directory(settings: Settings) -> DataDirectory:
+    """What is told of the files."""
+    return DataDirectory(
+        settings.data_dir,
+        logs={log: log_directory(settings, log) for log in (*PROVEN, SHADOW, MODEL_SHADOW)},
+        checkpoints={log: checkpoints_of(settings, log).path for log in PROVEN},
+    )
 
 
 def _signals() -> Callable[[], int]:
@@ -139,24 +189,25 @@ def _end_with_supervisor() -> None:
 
 def _supervise(settings: Settings) -> None:
     """Keeps `settings.workers` processes on one port. Raises SetupInvalid where they cannot start."""
-    with closing(_hold_port(settings)) as held, _shared_metrics(settings) as ended:
+    with closing(_hold_port(settings)) as held, _shared_metrics(settings) as (ended, metrics):
         settings = settings.model_copy(update={"port": held.getsockname()[1]})
-        _Supervisor(settings, ended).run()
+        with announced(settings, port=settings.port, metrics=metrics):
+            _Supervisor(settings, ended).run()
 
 
 @contextmanager
-def _shared_metrics(settings: Settings) -> Iterator[Callable[[int], None]]:
-    """Serves the metrics of all workers; gives what must be told of each one that has ended."""
+def _shared_metrics(settings: Settings) -> Iterator[tuple[Callable[[int], None], str]]:
+    """Serves the metrics of all workers; gives what must be told of each one that has ended, and where."""
     if settings.metrics_address is None:
-        yield lambda _pid: None
+        yield lambda _pid: None, ""
         return
     with ExitStack() as stack:
         try:
             shared = stack.enter_context(shared_values())
         except OSError as error:
             raise SetupInvalid(f"no room for the metrics of the workers: {error.strerror}") from error
-        stack.enter_context(_metrics_served(settings, shared))
-        yield shared.forget
+        address = stack.enter_context(_metrics_served(settings, shared))
+        yield shared.forget, address
 
 
 def _hold_port(settings: Settings) -> socket.socket:

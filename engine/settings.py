@@ -16,18 +16,30 @@ from model_registry import Root, registry_root
 _HOME = Path(__file__).resolve().parent.parent
 
 _LAST_PORT = 65535
-_OFF = "off"
+OFF = "off"
+"""What a setting says that can be switched off."""
 _DAY_MINUTES = 1440
 
 Port = Annotated[int, Field(ge=0, le=_LAST_PORT)]
 KeptDays = Annotated[int, Field(ge=1, le=36_500)]
 
 
-def _address_or_off(text: str) -> str:
+def _is_address(text: str) -> bool:
     host, colon, port = text.rpartition(":")
-    if text == _OFF or (host and colon and port.isdecimal() and int(port) <= _LAST_PORT):
+    return bool(host and colon) and port.isdecimal() and int(port) <= _LAST_PORT
+
+
+def _address_or_off(text: str) -> str:
+    if text == OFF or _is_address(text):
         return text
     raise ValueError("write HOST:PORT, e.g. 127.0.0.1:9464, or off")
+
+
+def _collector_or_off(text: str) -> str:
+    scheme, found, place = text.partition("://")
+    if text == OFF or (found and scheme in ("http", "https") and _is_address(place)):
+        return text
+    raise ValueError("write http://HOST:PORT or https://HOST:PORT, e.g. http://127.0.0.1:4317, or off")
 
 
 def _paths(given: object) -> object:
@@ -214,6 +226,21 @@ class Settings(BaseSettings):
         description="Where to serve metrics for Prometheus over HTTP, as HOST:PORT. Off, as there is no "
         "authentication: choose an address that only your Prometheus reaches.",
     )
+    timed_every: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        default=32,
+        description="With metrics, the steps of one in so many decisions are timed; 0 times none. At 32 any "
+        "graph is smooth, and the mean decision pays about 1 us.",
+    )
+    traces: Annotated[str, AfterValidator(_collector_or_off)] = Field(
+        default="off",
+        description="Collector of OpenTelemetry that gets traces by OTLP over gRPC, as http://HOST:PORT or "
+        "https://HOST:PORT. Off, as few have one.",
+    )
+    traced_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.01,
+        description="Share of calls that are traced where the caller does not say. One in a hundred shows "
+        "what is usual, and the rest pays nothing.",
+    )
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = Field(
         default="info", description="Least severe event to log on stderr."
     )
@@ -221,7 +248,7 @@ class Settings(BaseSettings):
     @property
     def metrics_address(self) -> tuple[str, int] | None:
         """Host and port to serve metrics at; None where they are off."""
-        if self.metrics == _OFF:
+        if self.metrics == OFF:
             return None
         host, _, port = self.metrics.rpartition(":")
         return host.removeprefix("[").removesuffix("]"), int(port)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 from typing import Any, TypeAlias
 
@@ -11,9 +12,12 @@ import grpc
 import structlog
 from grpc_status import rpc_status
 
+from engine.api.callids import ids_of
 from engine.api.gate import CallGate
-from engine.api.status import grpc_code, status_of
+from engine.api.status import grpc_code, reason_of, status_of
+from engine.calls import begin_call
 from engine.errors import ArbiterError, DeadlineExpired
+from engine.service.watching import Watch
 
 _log = structlog.get_logger("engine.api")
 
@@ -22,8 +26,6 @@ _OURS = "/arbiter."
 
 _OK = grpc.StatusCode.OK.name
 
-Called = Callable[[str, str, float], None]
-"""Is told of each answered call: method, status code, seconds. It must neither wait nor raise."""
 Handler = Callable[[Any, grpc.ServicerContext], Any]
 Method: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
@@ -31,9 +33,9 @@ Method: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 class ErrorsToStatus(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
     """Turns what a servicer raises into a google.rpc.Status; nothing internal leaves."""
 
-    def __init__(self, gate: CallGate, called: Called) -> None:
+    def __init__(self, gate: CallGate, watch: Watch) -> None:
         self._gate = gate
-        self._called = called
+        self._watch = watch
 
     def intercept_service(
         self,
@@ -47,17 +49,19 @@ class ErrorsToStatus(grpc.ServerInterceptor):  # type: ignore[type-arg]  # gener
         method = handler_call_details.method
         gate = self._gate if method.startswith(_OURS) else None
         return grpc.unary_unary_rpc_method_handler(
-            _guarded(handler.unary_unary, method, gate, self._called),
+            _guarded(handler.unary_unary, method, gate, self._watch),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
 
 
-def _guarded(handle: Handler, method: str, gate: CallGate | None, called: Called) -> Handler:
-    name = method.removeprefix("/")
+def _guarded(handle: Handler, method: str, gate: CallGate | None, watch: Watch) -> Handler:
+    name, arrived = method.removeprefix("/"), perf_counter()
 
     def guarded(request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ANN401  # any message
         began, code = perf_counter(), _OK
+        watch.started(began - arrived)
+        begin_call(partial(ids_of, request, context))
         try:
             if gate is not None:
                 gate.enter()
@@ -69,9 +73,10 @@ def _guarded(handle: Handler, method: str, gate: CallGate | None, called: Called
             note(method, error)
             status = status_of(error)
             code = grpc_code(status).name
+            watch.refused(name, reason_of(error))
             context.abort_with_status(rpc_status.to_status(status))
         finally:
-            called(name, code, perf_counter() - began)
+            watch.called(name, code, perf_counter() - began)
 
     return guarded
 

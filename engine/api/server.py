@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -23,9 +23,13 @@ from engine._pb.arbiter.v1 import (
 )
 from engine.api.event_servicer import EventServicer
 from engine.api.gate import CallGate
-from engine.api.interceptors import Called, ErrorsToStatus
+from engine.api.interceptors import ErrorsToStatus
 from engine.api.servicers import ConsentServicer, DecisionServicer, OutcomeServicer
 from engine.errors import SetupInvalid
+from engine.service.watching import Watch
+
+LIVE = "live"
+"""What who restarts servers asks health checks for: a process that lives, whatever it can do."""
 
 _SERVICES = tuple(
     file.services_by_name[name].full_name
@@ -60,14 +64,15 @@ class ApiServer:
         max_request_bytes: int,
         reuse_port: bool,
         with_reflection: bool,
-        called: Called,
+        watch: Watch,
+        outermost: Sequence[grpc.ServerInterceptor] = (),  # type: ignore[type-arg]  # generic in the stubs only
     ) -> None:
         """Binds the address; `port` then tells which. Raises SetupInvalid where it cannot."""
         self._health = _Health()
         self._gate = CallGate()
         self._server = grpc.server(
             ThreadPoolExecutor(max_workers=threads, thread_name_prefix="call"),
-            interceptors=[ErrorsToStatus(self._gate, called)],
+            interceptors=[*outermost, ErrorsToStatus(self._gate, watch)],
             options=(
                 ("grpc.max_receive_message_length", max_request_bytes),
                 ("grpc.so_reuseport", int(reuse_port)),
@@ -87,8 +92,17 @@ class ApiServer:
     def start(self) -> None:
         """Serves, and says so to health checks."""
         self._server.start()
-        for name in ("", *_SERVICES):
+        for name in ("", LIVE, *_SERVICES):
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    def tell_ready(self, service: str, ready: bool) -> None:
+        """Says of a service whether it can do its work; of the whole server what is true of decisions."""
+        status = (
+            health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
+        )
+        name = next(name for name in _SERVICES if name.endswith(f".{service}"))
+        for each in (name, "") if name == _SERVICES[0] else (name,):
+            self._health.set(each, status)
 
     def drain(self, grace_seconds: float) -> None:
         """Takes no new calls, lets those in flight finish, returns when all are done or time is up."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import grpc
 
@@ -15,25 +16,31 @@ from engine._pb.arbiter.v1 import (
     outcome_service_pb2_grpc,
 )
 from engine.api import reading, writing
+from engine.api.callids import ids_of
 from engine.api.explaining import action_explanation
 from engine.api.interceptors import note
-from engine.api.status import status_of
+from engine.api.status import reason_of, status_of
+from engine.calls import begin_call
+from engine.core.steps import Step
 from engine.errors import RequestInvalid, Violation
 from engine.service.consents import Consents
 from engine.service.decisions import Decisions
 from engine.service.explanations import Explanations
 from engine.service.outcomes import Outcomes
 from engine.service.requests import MAX_ID
+from engine.service.watching import UNWATCHED, Watch
 
 MAX_BATCH = 100
+_BATCH = f"{decision_service_pb2.DESCRIPTOR.services_by_name['DecisionService'].full_name}/DecideBatch"
 
 
 class DecisionServicer(decision_service_pb2_grpc.DecisionServiceServicer):
     """Decide, DecideBatch and Explain."""
 
-    def __init__(self, decisions: Decisions, explanations: Explanations) -> None:
+    def __init__(self, decisions: Decisions, explanations: Explanations, *, watch: Watch = UNWATCHED) -> None:
         self._decisions = decisions
         self._explanations = explanations
+        self._watch = watch
 
     def Decide(  # noqa: N802  # named by the contract
         self,
@@ -45,7 +52,12 @@ class DecisionServicer(decision_service_pb2_grpc.DecisionServiceServicer):
 
     def _decide(self, request: decision_service_pb2.DecideRequest) -> decision_service_pb2.DecideResponse:
         answer = self._decisions.decide(reading.decision_query(request))
-        return writing.decide_response(answer.record, answer.snapshot)
+        response = writing.decide_response(answer.record, answer.snapshot)
+        if answer.look is not None:
+            answer.look.passed(Step.REPLY)
+            record = answer.record
+            answer.look.ended(record.decision_id, record.request.channel, record.decision)
+        return response
 
     def DecideBatch(  # noqa: N802  # named by the contract
         self,
@@ -58,16 +70,18 @@ class DecisionServicer(decision_service_pb2_grpc.DecisionServiceServicer):
         for item in request.items:
             if not context.is_active():
                 break
-            results.append(self._decide_item(item))
+            results.append(self._decide_item(item, context))
         return decision_service_pb2.DecideBatchResponse(results=results)
 
     def _decide_item(
-        self, item: decision_service_pb2.DecideBatchItem
+        self, item: decision_service_pb2.DecideBatchItem, context: grpc.ServicerContext | None = None
     ) -> decision_service_pb2.DecideBatchResult:
+        begin_call(partial(ids_of, item.request, context))
         try:
             response = self._decide(item.request)
         except Exception as error:  # one item's trouble is not that of the others
             note("DecideBatch", error)
+            self._watch.refused(_BATCH, reason_of(error))
             return decision_service_pb2.DecideBatchResult(
                 correlation_id=item.correlation_id, error=status_of(error)
             )

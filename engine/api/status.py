@@ -13,6 +13,9 @@ from engine import errors
 DOMAIN = "arbiter"
 """`google.rpc.ErrorInfo.domain` of every error."""
 
+INTERNAL = "INTERNAL"
+"""Reason of what nobody foresaw."""
+
 CODES: Mapping[type[errors.ArbiterError], int] = {
     errors.ArbiterError: code_pb2.INTERNAL,
     errors.RequestInvalid: code_pb2.INVALID_ARGUMENT,
@@ -39,10 +42,15 @@ _FRAMING = 4
 _GRPC_CODES: Mapping[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 
+def reason_of(error: Exception) -> str:
+    """The stable reason that clients see in ErrorInfo, and that errors are counted by."""
+    return error.reason if isinstance(error, errors.ArbiterError) else INTERNAL
+
+
 def status_of(error: Exception) -> status_pb2.Status:
     """The status a client gets: code, safe sentence, ErrorInfo, and BadRequest where fields are wrong."""
     if not isinstance(error, errors.ArbiterError):
-        info = error_details_pb2.ErrorInfo(reason="INTERNAL", domain=DOMAIN)
+        info = error_details_pb2.ErrorInfo(reason=INTERNAL, domain=DOMAIN)
         return _status(code_pb2.INTERNAL, "an internal error; its cause is in the server's log", [_any(info)])
     details = [_any(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN))]
     if isinstance(error, errors.RequestInvalid):

@@ -19,6 +19,7 @@ from engine.core.policy import Pulls
 from engine.core.rulebook import Mask
 from engine.core.scoring import ScoringError
 from engine.core.snapshot import Snapshot
+from engine.core.steps import Passed, Step
 from engine.core.supply import PLENTY, Supply
 from engine.domain import (
     ChurnRisk,
@@ -58,6 +59,7 @@ class _Work:
     churn: float | None = None
     with_model_reasons: bool = True
     with_rule_reasons: bool = True
+    passed: Passed | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,6 +83,7 @@ def decide(
     supply: Supply = PLENTY,
     with_model_reasons: bool = True,
     with_rule_reasons: bool = True,
+    passed: Passed | None = None,
 ) -> Decision:
     """The next best actions for one customer, with the fate of every catalogue action.
 
@@ -89,10 +92,12 @@ def decide(
     `with_model_reasons=False` leaves out the reasons models give, which are most of the work;
     `with_rule_reasons=False` those rules give, why nothing is proposed, missing inputs and shadow rules.
     Ranks, priorities and fates are the same, which is what comparing many decisions needs.
+    `passed` is told of each step that has ended, for who times them; the answer does not depend on it.
     """
     work = _begin(snapshot, request, state, now_ms)
     _supplied(work, supply)
     work.with_model_reasons, work.with_rule_reasons = with_model_reasons, with_rule_reasons
+    work.passed = passed
     return _decided(work)[0]
 
 
@@ -122,6 +127,8 @@ def _decided(work: _Work) -> tuple[Decision, Examination]:
     candidates = work.account.candidates().tolist()
     for verdict in examination.verdicts:
         policy.grounds(verdict, candidates, work.pulls, told=work.with_rule_reasons)
+    if work.passed is not None:
+        work.passed(Step.CONTACT)
     return _answer(work, candidates), examination
 
 
@@ -136,11 +143,17 @@ def _judge(work: _Work) -> Examination:
     """From the catalogue to the candidates that the rules leave."""
     _filter(work)
     _gate(work)
+    if work.passed is not None:
+        work.passed(Step.CONSENT)
     passed_gate = work.account.alive.copy()
     before = _apply(work, work.snapshot.before_scores)
+    if work.passed is not None:
+        work.passed(Step.POLICY)
     _score(work)
     passed_before = work.account.alive.copy()
     after = _apply(work, work.snapshot.after_scores)
+    if work.passed is not None:
+        work.passed(Step.POLICY)
     return Examination(work.inputs, (before, after), (passed_gate, passed_before))
 
 
@@ -232,12 +245,16 @@ def _score(work: _Work) -> None:
         return
     if work.churn_wanted:
         _score_churn(work)
+        if work.passed is not None:
+            work.passed(Step.CHURN)
     try:
         scored = np.full(len(work.snapshot.catalogue.actions), np.nan)
         scored[candidates] = work.snapshot.scorer.propensity(work.inputs.vector, candidates)
         work.inputs.frame.propensity = scored
     except ScoringError as error:
         work.degraded_by.append(f"model:{error.model}")
+    if work.passed is not None:
+        work.passed(Step.PROPENSITY)
 
 
 def _score_churn(work: _Work) -> None:
@@ -275,9 +292,13 @@ def _answer(work: _Work, candidates: list[int]) -> Decision:
         currency=rulebook.currency,
         limit=work.request.limit,
     )
+    if work.passed is not None:
+        work.passed(Step.ARBITRATE)
     churn = _churn_risk(work)
     actions = tuple(_returned(work, i, rank, priorities[i]) for rank, i in enumerate(chosen, start=1))
     suppressed = tuple(_with_priorities(work, priorities))
+    if work.passed is not None:
+        work.passed(Step.EXPLAIN)
     return Decision(
         versions=work.snapshot.versions,
         actions=actions,

@@ -14,6 +14,7 @@ import structlog
 from engine.core.inputs import without_behaviour
 from engine.core.pipeline import decide
 from engine.core.snapshot import Snapshot
+from engine.core.steps import Step
 from engine.core.supply import PLENTY, Supply
 from engine.decisionlog.errors import InvalidDecisionId, LogError, LogUnavailable
 from engine.decisionlog.log import DecisionLog, DecisionSlot
@@ -33,6 +34,7 @@ from engine.service.holding import Draft, Holding
 from engine.service.late_writes import NOBODY_ERASED, LateWrites
 from engine.service.live import LiveSnapshot
 from engine.service.requests import DecisionQuery, check_query, to_request
+from engine.service.watching import UNWATCHED, Look, Watch
 from feature_store.errors import StoreError
 from feature_store.state import CustomerState, Identity
 from feature_store.store import OnlineStore
@@ -59,10 +61,14 @@ _log = structlog.get_logger("engine.service.decisions")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A logged decision and the snapshot it was made with (today's, for a repeated request)."""
+    """A logged decision and the snapshot it was made with (today's, for a repeated request).
+
+    Whoever puts it into words tells `look`, where there is one, that it ended.
+    """
 
     record: DecisionRecord
     snapshot: Snapshot
+    look: Look | None = None
 
 
 class Compared(Protocol):
@@ -101,6 +107,7 @@ class Decisions:
         decided: Callable[[DecisionRecord], None] = lambda _record: None,
         late: LateWrites = NOBODY_ERASED,
         compared: Compared | None = None,
+        watch: Watch = UNWATCHED,
     ) -> None:
         """`decided` gets every logged decision; it must neither wait nor raise."""
         self._live = live
@@ -111,6 +118,7 @@ class Decisions:
         self._decided = decided
         self._late = late
         self._compared = compared or _Uncompared()
+        self._look = watch.look
         self._holding = Holding(store)
         self._versions = SchemaVersions(store.schemas)
 
@@ -119,38 +127,53 @@ class Decisions:
         snapshot = self._live.current
         check_query(query, snapshot.rulebook)
         now_ms = self._clock()
+        look = self._look()
         writing = self._late.begin(DECISIONS)
-        state = self._fetch(query, snapshot, now_ms)
+        state = self._fetch(query, snapshot, now_ms, look)
         if writing.is_erased(state.customer_id):
             raise CustomerUnknown(NO_SUCH_CUSTOMER)
         snapshot = snapshot.for_customer(state.customer_id)  # the one choice of who is scored by a challenger
         request = to_request(query, state.customer_id, snapshot.rulebook.vocabulary)
         supply = self._supply(query, snapshot, request, state, now_ms)
+        if look is not None:
+            look.passed(Step.PREPARE)
         began = perf_counter()
+        passed = None if look is None else look.passed
         try:
-            decision = decide(snapshot, request, state, now_ms=now_ms, supply=supply)
+            decision = decide(snapshot, request, state, now_ms=now_ms, supply=supply, passed=passed)
         except Exception:
             self._compared.failed(snapshot.versions, now_ms)
             raise
         seconds = perf_counter() - began
         draft = Draft(request, state, supply, decision, now_ms, writing)
         if self._holding.needed(draft, snapshot):
-            record = self._answer_held(query, draft, snapshot)
+            record = self._answer_held(query, draft, snapshot, look)
         else:
             record = self._log_once(query, draft, snapshot)
+        if look is not None:
+            look.passed(Step.LOG)
         self._decided(record)
         if record.now_ms == now_ms:  # not one that was made earlier for the same request id
             self._compared.decided(record, seconds)
-        return Answer(record, snapshot)
+        if look is not None:
+            look.passed(Step.TELL)
+        return Answer(record, snapshot, look)
 
-    def _fetch(self, query: DecisionQuery, snapshot: Snapshot, now_ms: int) -> CustomerState:
+    def _fetch(
+        self, query: DecisionQuery, snapshot: Snapshot, now_ms: int, look: Look | None
+    ) -> CustomerState:
         try:
             customer_id = (
                 query.customer_id if query.identity is None else resolve(self._store, query.identity)
             )
         except StoreError as error:
             raise StateUnavailable("the customer's state cannot be read now; try again") from error
-        return self._read(customer_id, snapshot, now_ms)
+        if look is not None and query.identity is not None:
+            look.passed(Step.RESOLVE)
+        state = self._read(customer_id, snapshot, now_ms)
+        if look is not None:
+            look.passed(Step.FETCH)
+        return state
 
     def _read(self, customer_id: str, snapshot: Snapshot, now_ms: int) -> CustomerState:
         """The customer's state; nothing of it where it cannot be read, as what a contract needs goes on."""
@@ -179,7 +202,9 @@ class Decisions:
         supply = self._holding.nothing(snapshot, request)
         return _unkept(supply) if query.request_id else supply
 
-    def _answer_held(self, query: DecisionQuery, draft: Draft, snapshot: Snapshot) -> DecisionRecord:
+    def _answer_held(
+        self, query: DecisionQuery, draft: Draft, snapshot: Snapshot, look: Look | None
+    ) -> DecisionRecord:
         """Logs a decision once all that it counts on is held; what is held and not answered is given back.
 
         A request id that has its decision already is not worth holding anything for, so that is looked at
@@ -200,6 +225,8 @@ class Decisions:
             decide_again=decide_again,
             read_again=lambda: self._read(request.customer_id, snapshot, draft.now_ms),
         )
+        if look is not None:
+            look.passed(Step.HOLD)
         try:
             record = self._log_once(query, held, snapshot)
         except BaseException:
