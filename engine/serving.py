@@ -25,13 +25,7 @@ from types import FrameType
 import structlog
 
 from engine import logs
-from engine.bootstrap import (
-    build_server,
-    open_application,
-    refresh_customers,
-    watch_models,
-    watch_rules,
-)
+from engine.bootstrap import build_server, open_application, refresh_customers, watch_models, watch_rules
 from engine.errors import SetupInvalid
 from engine.logfiles import DRIFT, identity_key
 from engine.monitor.drift.exposing import DriftAlarms
