@@ -27,7 +27,7 @@ import structlog
 from engine import logs
 from engine.bootstrap import build_server, open_application, refresh_customers, watch_models, watch_rules
 from engine.errors import SetupInvalid
-from engine.logfiles import DRIFT, identity_key
+from engine.logfiles import DRIFT, compressing, identity_key
 from engine.monitor.drift.exposing import DriftAlarms
 from engine.monitor.exposition import Collected, Together, exposed, shared_values
 from engine.monitor.metrics import Metrics
@@ -64,6 +64,7 @@ def serve_one(settings: Settings, *, reuse_port: bool, tell_ready: Callable[[], 
         watch_models(application),
         application.drift if settings.drift else nullcontext(),
         refresh_customers(application),
+        compressing(settings),
         _metrics_served(settings, metrics.registry) if metrics and not reuse_port else nullcontext(),
     ):
         server = build_server(application, reuse_port=reuse_port)

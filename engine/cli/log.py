@@ -17,6 +17,7 @@ from engine.cli.console import (
     require_data,
     setup_errors,
 )
+from engine.cli.log_compress import compress
 from engine.cli.options import AsJson, DataDir, DecisionId, Registry
 from engine.cli.proof import Witnessed, prove
 from engine.decisionlog.errors import LogError
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Read and prove the decision log, and replay decisions.", no_args_is_help=True, add_completion=False
 )
+
+app.command()(compress)
 
 
 @app.command()

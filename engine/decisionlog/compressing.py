@@ -27,7 +27,7 @@ _LEAST_BYTES: Final = 1 << 12
 class Compressed:
     """What became of one segment; `refused` says why it stays as it is, "" where it does not."""
 
-    path: Path
+    path: str
     bytes_before: int
     bytes_after: int
     refused: str = ""
@@ -64,10 +64,10 @@ def _compress_one(directory: Path, path: Path) -> Compressed:
             _pack(segment, file)
             _compare(segment, file)
     except LogError as error:
-        return Compressed(path, before, before, str(error))
+        return Compressed(str(path), before, before, str(error))
     except OSError as error:
         raise write_failure(path, error) from error
-    return Compressed(path, before, path.stat().st_size)
+    return Compressed(str(path), before, path.stat().st_size)
 
 
 def _pack(segment: Segment, file: BinaryIO) -> None:

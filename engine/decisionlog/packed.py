@@ -2,7 +2,7 @@
 
     header      28 bytes, as that of every segment, but its format says "compressed"
     blocks      each a Zstandard frame with a checksum: the bytes of the segment as written, its own header
-                first, cut where records begin once a block holds 64 KiB
+                first, cut where records begin once a block holds 128 KiB
     seek table  a skippable frame of Zstandard's seekable format: for each block the length as it lies here
                 and the length as written (2 x u32), then their number (u32), a zero, and a magic number
 
@@ -23,10 +23,11 @@ import zstandard
 
 from engine.decisionlog.frame import FRAME_BYTES, HEADER_BYTES, MAX_PAYLOAD_BYTES, Header, pack_header
 
-BLOCK_BYTES: Final = 1 << 16
-"""Where a block ends: a record is read in about 0.1 ms, and larger ones pack hardly better."""
-LEVEL: Final = 3
-"""Zstandard's own default; level 9 takes four times as long for a tenth less."""
+BLOCK_BYTES: Final = 1 << 17
+"""Where a block ends: decisions pack 14 to 1, and one of them is unpacked in 0.06 ms. With half of it they
+pack 11 to 1, with twice of it 18 to 1 in twice the time."""
+LEVEL: Final = 6
+"""180 MB/s. Level 3 is four times as fast and packs 12 to 1; level 9 packs hardly better."""
 ZSTANDARD: Final = b"\x28\xb5\x2f\xfd"
 """How every block begins."""
 _MAX_BLOCK_BYTES: Final = BLOCK_BYTES + FRAME_BYTES + MAX_PAYLOAD_BYTES

@@ -371,4 +371,4 @@ def test_what_came_of_a_segment_is_told(directory):
 
     (one,) = compressed(directory)
 
-    assert astuple(one) == (path, before, path.stat().st_size, "")
+    assert astuple(one) == (str(path), before, path.stat().st_size, "")
