@@ -142,6 +142,11 @@ class Settings(BaseSettings):
         description="How long after its end a file of decisions or outcomes is compressed, in minutes, by a "
         "process at the lowest priority, or never. An hour: recent decisions are what is explained most.",
     )
+    log_masking: Path | None = Field(
+        default=None,
+        description="Masking policy: what of decisions leaves the log in exports, queries and streams. "
+        "By default no value of a customer does but scores, and ids as pseudonyms.",
+    )
     checkpoint_dir: Path | None = Field(
         default=None,
         description="Folder for checkpoints of the logs, best on another disk or machine: who may change "

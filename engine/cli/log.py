@@ -18,6 +18,8 @@ from engine.cli.console import (
     setup_errors,
 )
 from engine.cli.log_compress import compress
+from engine.cli.log_export import export, query
+from engine.cli.log_forward import forward
 from engine.cli.options import AsJson, DataDir, DecisionId, Registry
 from engine.cli.proof import Witnessed, prove
 from engine.decisionlog.errors import LogError
@@ -35,6 +37,9 @@ app = typer.Typer(
 )
 
 app.command()(compress)
+app.command()(export)
+app.command()(query)
+app.command()(forward)
 
 
 @app.command()

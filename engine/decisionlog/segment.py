@@ -200,6 +200,15 @@ def sync_directory(directory: Path) -> None:
         os.close(fd)
 
 
+def sync_file(path: Path) -> None:
+    """Makes what was written to a file survive a power cut. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def _free_bytes(path: Path) -> int | None:
     try:
         found = os.statvfs(path if path.exists() else path.parent)
