@@ -43,6 +43,7 @@ from engine.logfiles import (
     SHADOW,
     checkpoints_of,
     log_directory,
+    segment_ends,
 )
 from engine.monitor.drift.alarms import DriftWatch
 from engine.monitor.drift.windows import WindowFolder
@@ -126,19 +127,26 @@ def _open_logs(
     settings: Settings, stack: ExitStack, watch: Watch
 ) -> tuple[DecisionLog, ConsentLedger, OutcomeLog]:
     """The logs that are proven, with what brings them to disk and vouches for them. Raises SetupInvalid."""
-    interval_ms = settings.fsync_interval_ms
+    interval_ms = settings.fsync_ms
+    ends = segment_ends(settings)
     directories = {log: log_directory(settings, log) for log in PROVEN}
     try:
         checkpoints = {log: checkpoints_of(settings, log) for log in PROVEN}
         log = stack.enter_context(
             DecisionLog(
-                directories[DECISIONS], fsync_interval_ms=interval_ms, checkpoints=checkpoints[DECISIONS]
+                directories[DECISIONS],
+                fsync_interval_ms=interval_ms,
+                checkpoints=checkpoints[DECISIONS],
+                **ends,
             )
         )
         ledger = stack.enter_context(consent_ledger(directories[CONSENTS], checkpoints=checkpoints[CONSENTS]))
         outcomes = stack.enter_context(
             outcome_log(
-                directories[OUTCOMES], fsync_interval_ms=interval_ms, checkpoints=checkpoints[OUTCOMES]
+                directories[OUTCOMES],
+                fsync_interval_ms=interval_ms,
+                checkpoints=checkpoints[OUTCOMES],
+                **ends,
             )
         )
     except LogError as error:

@@ -42,6 +42,7 @@ from engine.logfiles import (
     PROVEN,
     SHADOW,
     checkpoints_of,
+    compressing,
     identity_key,
     log_directory,
 )
@@ -89,6 +90,7 @@ def serve_one(settings: Settings, *, reuse_port: bool, tell_ready: Callable[[], 
         application.drift if settings.drift else nullcontext(),
         refresh_customers(application),
         Vitals(metrics, unsynced_bytes=lambda: application.log.unsynced_bytes) if metrics else nullcontext(),
+        compressing(settings),
         _metrics_served(settings, None if metrics is None or reuse_port else metrics.registry) as told,
     ):
         server = build_server(application, reuse_port=reuse_port, tracing=tracing)

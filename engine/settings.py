@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -133,10 +133,31 @@ class Settings(BaseSettings):
         description="How long a request id is remembered, in s; retries come within seconds, and each id "
         "kept costs about 150 bytes of disk.",
     )
-    fsync_interval_ms: Annotated[int, Field(ge=0, le=10_000)] = Field(
+    fsync_interval_ms: Annotated[int, Field(ge=0, le=10_000)] | Literal["never"] = Field(
         default=100,
         description="Decision log: longest time between a reply and its record on the platter, in ms. "
-        "0 syncs each one. Consent always syncs. A killed process loses nothing either way.",
+        "0 syncs each one, never leaves it to checkpoints and the system. Consent always syncs. A killed "
+        "process loses nothing either way.",
+    )
+    segment_mb: Annotated[int, Field(ge=1, le=4096)] = Field(
+        default=64,
+        description="Size at which decisions and outcomes go on in a new file, in MiB: small enough to copy "
+        "and to compress in a second, large enough to keep files few.",
+    )
+    segment_hours: Annotated[int, Field(ge=1, le=8784)] | Literal["never"] = Field(
+        default=24,
+        description="Age at which they do, in hours, with the next decision or outcome: a day, so that a "
+        "quiet server's files can be compressed and copied too; or never.",
+    )
+    compress_after_minutes: Annotated[int, Field(ge=1, le=527_040)] | Literal["never"] = Field(
+        default=60,
+        description="How long after its end a file of decisions or outcomes is compressed, in minutes, by a "
+        "process at the lowest priority, or never. An hour: recent decisions are what is explained most.",
+    )
+    log_masking: Path | None = Field(
+        default=None,
+        description="Masking policy: what of decisions leaves the log in exports, queries and streams. "
+        "By default no value of a customer does but scores, and ids as pseudonyms.",
     )
     checkpoint_dir: Path | None = Field(
         default=None,
@@ -244,6 +265,11 @@ class Settings(BaseSettings):
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = Field(
         default="info", description="Least severe event to log on stderr."
     )
+
+    @property
+    def fsync_ms(self) -> int | None:
+        """Time between fsyncs of the decision log; 0 for each record, None for none of its own."""
+        return None if self.fsync_interval_ms == "never" else self.fsync_interval_ms
 
     @property
     def metrics_address(self) -> tuple[str, int] | None:

@@ -17,6 +17,9 @@ from engine.cli.console import (
     require_data,
     setup_errors,
 )
+from engine.cli.log_compress import compress
+from engine.cli.log_export import export, query
+from engine.cli.log_forward import forward
 from engine.cli.options import AsJson, DataDir, DecisionId, Registry
 from engine.cli.proof import Witnessed, prove
 from engine.decisionlog.errors import LogError
@@ -32,6 +35,11 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Read and prove the decision log, and replay decisions.", no_args_is_help=True, add_completion=False
 )
+
+app.command()(compress)
+app.command()(export)
+app.command()(query)
+app.command()(forward)
 
 
 @app.command()
