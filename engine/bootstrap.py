@@ -48,6 +48,7 @@ from engine.monitor.drift.windows import WindowFolder
 from engine.processes import ProcessStates
 from engine.promotion.errors import PromotionError
 from engine.promotion.promoting import promote_through_gates
+from engine.protection import Protection, protection_of
 from engine.schemas_kept import fit_for, keep_first_schema, kept_event_rules, schema_versions
 from engine.service.arms import Arms
 from engine.service.consents import Consents
@@ -394,8 +395,13 @@ def _promote(settings: Settings, model: str, version: int, reason: str) -> None:
         _log.error("rollout.not_promoted", model=model, version=version, cause=str(error))
 
 
-def build_server(application: Application, *, reuse_port: bool) -> ApiServer:
-    """The gRPC server of an application, bound. Raises SetupInvalid where the address is taken."""
+def build_server(
+    application: Application, *, reuse_port: bool, protection: Protection | None = None
+) -> ApiServer:
+    """The gRPC server of an application, bound. Raises SetupInvalid where the address is taken.
+
+    `protection` None is what the settings say, which nobody then makes read its files anew at once.
+    """
     # Imported here, as commands that do not serve need none of gRPC.
     from engine.api.event_servicer import EventServicer
     from engine.api.server import ApiServer, Servicers
@@ -403,6 +409,7 @@ def build_server(application: Application, *, reuse_port: bool) -> ApiServer:
 
     settings = application.settings
     IdentityForms(settings.phone_region).prepare()
+    guarded = protection or protection_of(settings, application.watch)
     return ApiServer(
         Servicers(
             DecisionServicer(application.decisions, application.explanations),
@@ -416,4 +423,6 @@ def build_server(application: Application, *, reuse_port: bool) -> ApiServer:
         reuse_port=reuse_port,
         with_reflection=settings.reflection,
         called=application.watch.called,
+        tls=guarded.tls,
+        authoriser=guarded.authoriser,
     )

@@ -1,7 +1,7 @@
 """The life of a server: one process, or a supervisor with several that share the port.
 
-SIGTERM and SIGINT drain, SIGHUP loads rules and models anew; a supervisor passes both on and replaces
-a worker that dies. Workers end with their supervisor.
+SIGTERM and SIGINT drain, SIGHUP loads rules, models and certificates anew; a supervisor passes both on and
+replaces a worker that dies. Workers end with their supervisor.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from engine.logfiles import DRIFT, identity_key
 from engine.monitor.drift.exposing import DriftAlarms
 from engine.monitor.exposition import Collected, Together, exposed, shared_values
 from engine.monitor.metrics import Metrics
+from engine.protection import protection_of
 from engine.pseudonyms import pseudonymise
 from engine.service.watching import UNWATCHED
 from engine.settings import Settings
@@ -58,6 +59,7 @@ def serve_one(settings: Settings, *, reuse_port: bool, tell_ready: Callable[[], 
     """Serves in this process until SIGTERM or SIGINT, then drains."""
     next_signal = _signals()
     metrics = None if settings.metrics_address is None else Metrics()
+    protection = protection_of(settings, metrics or UNWATCHED)
     with (
         open_application(settings, watch=metrics or UNWATCHED) as application,
         watch_rules(application),
@@ -66,7 +68,7 @@ def serve_one(settings: Settings, *, reuse_port: bool, tell_ready: Callable[[], 
         refresh_customers(application),
         _metrics_served(settings, metrics.registry) if metrics and not reuse_port else nullcontext(),
     ):
-        server = build_server(application, reuse_port=reuse_port)
+        server = build_server(application, reuse_port=reuse_port, protection=protection)
         gc.collect()
         gc.freeze()
         server.start()
@@ -75,6 +77,7 @@ def serve_one(settings: Settings, *, reuse_port: bool, tell_ready: Callable[[], 
         _log.info("server.ready", host=settings.host, port=server.port, rules=versions.rules)
         while next_signal() == signal.SIGHUP:
             application.live.reload()
+            protection.reread()
         _log.info("server.draining", grace_seconds=settings.drain_seconds)
         server.drain(settings.drain_seconds)
     _log.info("server.stopped")

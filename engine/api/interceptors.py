@@ -11,9 +11,11 @@ import grpc
 import structlog
 from grpc_status import rpc_status
 
+from engine.api.authorisation import authorised
 from engine.api.gate import CallGate
 from engine.api.status import grpc_code, status_of
 from engine.errors import ArbiterError, DeadlineExpired
+from engine.security.authorising import Authoriser
 
 _log = structlog.get_logger("engine.api")
 
@@ -31,9 +33,10 @@ Method: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 class ErrorsToStatus(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
     """Turns what a servicer raises into a google.rpc.Status; nothing internal leaves."""
 
-    def __init__(self, gate: CallGate, called: Called) -> None:
+    def __init__(self, gate: CallGate, called: Called, authoriser: Authoriser | None = None) -> None:
         self._gate = gate
         self._called = called
+        self._authoriser = authoriser
 
     def intercept_service(
         self,
@@ -41,10 +44,10 @@ class ErrorsToStatus(grpc.ServerInterceptor):  # type: ignore[type-arg]  # gener
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Method | None:
         """Wraps unary handlers; others (reflection, health watch) pass as they are."""
-        handler = continuation(handler_call_details)
+        method = handler_call_details.method
+        handler = authorised(continuation(handler_call_details), method, self._authoriser)
         if handler is None or handler.unary_unary is None:
             return handler
-        method = handler_call_details.method
         gate = self._gate if method.startswith(_OURS) else None
         return grpc.unary_unary_rpc_method_handler(
             _guarded(handler.unary_unary, method, gate, self._called),

@@ -25,7 +25,11 @@ from engine.api.event_servicer import EventServicer
 from engine.api.gate import CallGate
 from engine.api.interceptors import Called, ErrorsToStatus
 from engine.api.servicers import ConsentServicer, DecisionServicer, OutcomeServicer
+from engine.api.tls import server_credentials
 from engine.errors import SetupInvalid
+from engine.security.authorising import Authoriser
+from engine.security.certificates import TlsFiles
+from engine.security.keeping import Kept
 
 _SERVICES = tuple(
     file.services_by_name[name].full_name
@@ -61,13 +65,15 @@ class ApiServer:
         reuse_port: bool,
         with_reflection: bool,
         called: Called,
+        tls: Kept[TlsFiles] | None = None,
+        authoriser: Authoriser | None = None,
     ) -> None:
         """Binds the address; `port` then tells which. Raises SetupInvalid where it cannot."""
         self._health = _Health()
         self._gate = CallGate()
         self._server = grpc.server(
             ThreadPoolExecutor(max_workers=threads, thread_name_prefix="call"),
-            interceptors=[ErrorsToStatus(self._gate, called)],
+            interceptors=[ErrorsToStatus(self._gate, called, authoriser)],
             options=(
                 ("grpc.max_receive_message_length", max_request_bytes),
                 ("grpc.so_reuseport", int(reuse_port)),
@@ -82,7 +88,7 @@ class ApiServer:
         if with_reflection:
             names = (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._server)
-        self.port = _bind(self._server, address)
+        self.port = _bind(self._server, address, tls)
 
     def start(self) -> None:
         """Serves, and says so to health checks."""
@@ -111,9 +117,12 @@ class _Health(health.HealthServicer):
         return lambda: threading.Thread(target=forget, name="health", daemon=True).start()
 
 
-def _bind(server: grpc.Server, address: str) -> int:
+def _bind(server: grpc.Server, address: str, tls: Kept[TlsFiles] | None) -> int:
     try:
-        port = server.add_insecure_port(address)
+        if tls is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, server_credentials(tls))
     except RuntimeError as error:
         port = 0
         cause: Exception | None = error

@@ -66,6 +66,20 @@ class Metrics:
         self._rollout_changes = self._counter(
             "arbiter_rollout_changes", "Changes that rollouts made by themselves.", "model", "change"
         )
+        self._rereads = self._counter(
+            "arbiter_security_rereads",
+            "Files of TLS, tokens and roles read anew, or refused.",
+            "what",
+            "result",
+        )
+        self._certified = self._gauge(
+            "arbiter_tls_certificate_expiry_seconds",
+            "When a certificate that is served with ends, in seconds since the epoch.",
+            "certificate",
+        )
+        self._exposed = self._gauge(
+            "arbiter_exposed", "1 where other machines may call everything without a proof."
+        )
         self._rules = ""
         self._models: Mapping[str, int] = {}
         self._switching = threading.Lock()
@@ -142,3 +156,15 @@ class Metrics:
     def rollout_changed(self, model: str, kind: str) -> None:
         """A rollout was changed by this process."""
         self._rollout_changes.labels(model, kind).inc()
+
+    def security_reread(self, what: str, well: bool) -> None:
+        """Certificates, roles or token keys were read anew, or refused."""
+        self._rereads.labels(what, "read" if well else "refused").inc()
+
+    def certified(self, *, until_s: float) -> None:
+        """The server's certificate is valid until then."""
+        self._certified.labels("server").set(until_s)
+
+    def exposed(self, *, open_to_all: bool) -> None:
+        """Whether other machines may call everything."""
+        self._exposed.set(int(open_to_all))

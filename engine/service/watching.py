@@ -53,6 +53,18 @@ class Watch(Protocol):
         """A rollout was changed by this process, by itself (`model_registry.rollout.ChangeKind`)."""
         ...
 
+    def security_reread(self, what: str, well: bool) -> None:
+        """Certificates, roles or token keys were read anew, or refused."""
+        ...
+
+    def certified(self, *, until_s: float) -> None:
+        """The server's certificate is valid until then, in seconds since the epoch."""
+        ...
+
+    def exposed(self, *, open_to_all: bool) -> None:
+        """Whether other machines may call everything without proving who they are."""
+        ...
+
 
 class Unwatched:
     """Counts nothing."""
@@ -85,6 +97,15 @@ class Unwatched:
         """As the port says."""
 
     def rollout_changed(self, model: str, kind: str) -> None:
+        """As the port says."""
+
+    def security_reread(self, what: str, well: bool) -> None:
+        """As the port says."""
+
+    def certified(self, *, until_s: float) -> None:
+        """As the port says."""
+
+    def exposed(self, *, open_to_all: bool) -> None:
         """As the port says."""
 
 
