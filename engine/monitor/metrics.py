@@ -157,7 +157,7 @@ class Metrics:
         """A rollout was changed by this process."""
         self._rollout_changes.labels(model, kind).inc()
 
-    def security_reread(self, what: str, well: bool) -> None:
+    def security_reread(self, what: str, *, well: bool) -> None:
         """Certificates, roles or token keys were read anew, or refused."""
         self._rereads.labels(what, "read" if well else "refused").inc()
 

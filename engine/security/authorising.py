@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from typing import Final
 
@@ -37,6 +37,8 @@ OPEN: Final = frozenset(
 MAX_KNOWN: Final = 10_000
 """Callers remembered. Each takes about 1 kB; beyond that those are forgotten that were first."""
 
+_WRITE: Final = "write the metadata once, as authorization: Bearer TOKEN"
+
 Metadata = Sequence[tuple[str, str | bytes]]
 
 
@@ -55,7 +57,6 @@ class Authoriser:
         self._tokens = tokens
         self._clock_s = clock_s
         self._known = _Known(roles.current, None if tokens is None else tokens.current)
-        self._turning = threading.Lock()
 
     def check(
         self, method: str, metadata: Metadata, certificate: Callable[[], bytes | None]
@@ -79,41 +80,34 @@ class Authoriser:
             self._tokens.reread()
 
     def _caller(self, metadata: Metadata, certificate: Callable[[], bytes | None]) -> Caller:
+        known = self._current()
         given = [value for name, value in metadata if name == "authorization"]
         if given:
-            return self._bearer(given)
+            return self._bearer(given, known)
         shown = certificate()
         if not shown:
             raise CredentialsMissing(
                 "the call carries no token" if self._tokens else "the call shows no certificate"
             )
-        return self._remembered(shown, lambda roles, _tokens: _holder(shown, roles), CertificateRefused)
-
-    def _bearer(self, given: Sequence[str | bytes]) -> Caller:
-        scheme, _, token = given[0].partition(" ") if isinstance(given[0], str) else ("", "", "")
-        if len(given) > 1 or scheme.lower() != "bearer" or not token:
-            raise TokenInvalid("write the metadata once, as authorization: Bearer TOKEN")
-        if self._tokens is None:
-            raise TokenInvalid("this server takes no tokens, only certificates")
-        carried = token.encode("utf-8", "surrogatepass")
-        return self._remembered(carried, lambda roles, tokens: _bearer_of(token, roles, tokens), TokenExpired)
-
-    def _remembered(
-        self,
-        proof: bytes,
-        prove: Callable[[RoleBook, TokenCheck | None], Caller],
-        ended: type[TokenExpired | CertificateRefused],
-    ) -> Caller:
-        """The caller of a proof, which is remembered by its digest alone; other roles or keys forget all."""
-        known = self._current()
-        digest = sha256(ended.reason.encode() + proof).digest()  # no certificate passes for a token
-        caller = known.callers.get(digest)
+        digest = sha256(shown).digest()
+        caller = known.holders.get(digest)
         if caller is None:
-            caller = prove(known.roles, known.tokens)
-            known.remember(digest, caller)
+            caller = _Known.remember(known.holders, digest, _holder(shown, known.roles))
         if self._clock_s() >= caller.until_s:
-            known.callers.pop(digest, None)
-            raise ended("the proof of who calls has expired")
+            raise CertificateRefused("the client's certificate has expired since the connection was made")
+        return caller
+
+    def _bearer(self, given: Sequence[str | bytes], known: _Known) -> Caller:
+        """By the digest of what was sent, as the text itself would be a token to steal from memory."""
+        said = given[0]
+        if len(given) > 1 or not isinstance(said, str):
+            raise TokenInvalid(_WRITE)
+        digest = sha256(said.encode("utf-8", "surrogatepass")).digest()
+        caller = known.bearers.get(digest)
+        if caller is None:
+            caller = _Known.remember(known.bearers, digest, _bearer_of(said, known))
+        if self._clock_s() >= caller.until_s:
+            raise TokenExpired("the token has expired")
         return caller
 
     def _current(self) -> _Known:
@@ -122,34 +116,42 @@ class Authoriser:
         known = self._known
         if known.roles is roles and known.tokens is tokens:
             return known
-        with self._turning:
-            self._known = known = _Known(roles, tokens)
+        self._known = known = _Known(roles, tokens)
         return known
 
 
 class _Known:
-    """Callers proven under one book of roles and one set of keys."""
+    """Callers proven under one book of roles and one set of keys, by the digest of their proof.
 
-    __slots__ = ("_adding", "callers", "roles", "tokens")
+    Tokens and certificates are apart: a certificate is public, and its text no token.
+    """
+
+    __slots__ = ("bearers", "holders", "roles", "tokens")
 
     def __init__(self, roles: RoleBook, tokens: TokenCheck | None) -> None:
         self.roles = roles
         self.tokens = tokens
-        self.callers: dict[bytes, Caller] = {}
-        self._adding = threading.Lock()
+        self.bearers: dict[bytes, Caller] = {}
+        self.holders: dict[bytes, Caller] = {}
 
-    def remember(self, digest: bytes, caller: Caller) -> None:
-        """Keeps a caller, and no more than MAX_KNOWN."""
-        with self._adding:
-            while len(self.callers) >= MAX_KNOWN:
-                self.callers.pop(next(iter(self.callers)), None)
-            self.callers[digest] = caller
+    @staticmethod
+    def remember(callers: dict[bytes, Caller], digest: bytes, caller: Caller) -> Caller:
+        """Keeps a caller, and no more than MAX_KNOWN but for one a thread."""
+        while len(callers) >= MAX_KNOWN:
+            with suppress(StopIteration, RuntimeError):  # another thread is at it too
+                callers.pop(next(iter(callers)), None)
+        callers[digest] = caller
+        return caller
 
 
-def _bearer_of(token: str, roles: RoleBook, tokens: TokenCheck | None) -> Caller:
-    assert tokens is not None  # who has no keys takes no tokens
-    verified = tokens.verified(token)
-    return Caller(verified.subject, roles.of_token(verified.claims), verified.until_s)
+def _bearer_of(said: str, known: _Known) -> Caller:
+    scheme, _, token = said.partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise TokenInvalid(_WRITE)
+    if known.tokens is None:
+        raise TokenInvalid("this server takes no tokens, only certificates")
+    verified = known.tokens.verified(token)
+    return Caller(verified.subject, known.roles.of_token(verified.claims), verified.until_s)
 
 
 def _holder(certificate: bytes, roles: RoleBook) -> Caller:

@@ -6,15 +6,22 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 import structlog
 
 from engine.errors import SetupInvalid
 
 Value = TypeVar("Value")
-Reread = Callable[[str, bool], None]
-"""Is told what was read anew and whether it is good. It must neither wait nor raise."""
+
+
+class Reread(Protocol):
+    """Is told what was read anew, and whether it is good. It must neither wait nor raise."""
+
+    def __call__(self, what: str, *, well: bool) -> None:
+        """`what` is certificates, roles or token_keys."""
+        ...
+
 
 LOOK_S: Final = 1.0
 """Between two looks at files. A look costs 2 us a file, which calls need not pay; a second is soon enough."""
@@ -74,10 +81,10 @@ class Kept(Generic[Value]):
             self._value = self._read()
         except SetupInvalid as error:
             _log.error("security.reread.failed", what=self._what, cause=str(error))
-            self._told(self._what, False)
+            self._told(self._what, well=False)
             return
         _log.info("security.reread", what=self._what)
-        self._told(self._what, True)
+        self._told(self._what, well=True)
 
     def _look(self) -> tuple[_Stamp, ...]:
         return tuple(_stamp(path) for path in self._paths)

@@ -53,7 +53,7 @@ class Watch(Protocol):
         """A rollout was changed by this process, by itself (`model_registry.rollout.ChangeKind`)."""
         ...
 
-    def security_reread(self, what: str, well: bool) -> None:
+    def security_reread(self, what: str, *, well: bool) -> None:
         """Certificates, roles or token keys were read anew, or refused."""
         ...
 
@@ -99,7 +99,7 @@ class Unwatched:
     def rollout_changed(self, model: str, kind: str) -> None:
         """As the port says."""
 
-    def security_reread(self, what: str, well: bool) -> None:
+    def security_reread(self, what: str, *, well: bool) -> None:
         """As the port says."""
 
     def certified(self, *, until_s: float) -> None:

@@ -30,6 +30,9 @@ def there_are() -> dict[str, set[str]]:
     metrics.model_refused("churn")
     metrics.shadow_scored("churn", "scored")
     metrics.rollout_changed("churn", "step_up")
+    metrics.security_reread("roles", well=False)
+    metrics.certified(until_s=0.0)
+    metrics.exposed(open_to_all=True)
     with TemporaryDirectory() as folder:
         alarm = Alarm("churn/1", "tenure_months", "day", 0, ("psi",), 0.1, 0.05)
         (Path(folder) / ALARMS_FILE).write_bytes(msgspec.json.encode(Standing((alarm,))))

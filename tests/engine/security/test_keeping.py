@@ -8,6 +8,7 @@ import pytest
 
 from engine.errors import SetupInvalid
 from engine.security.keeping import Kept
+from engine.service.watching import UNWATCHED
 
 
 class Reading:
@@ -18,9 +19,10 @@ class Reading:
         self.now_s = 0.0
         self.told: list[tuple[str, bool]] = []
         path.write_text("1")
-        self.kept = Kept(
-            "number", [path], self.read, told=lambda *told: self.told.append(told), clock_s=lambda: self.now_s
-        )
+        self.kept = Kept("number", [path], self.read, told=self.note, clock_s=lambda: self.now_s)
+
+    def note(self, what: str, *, well: bool) -> None:
+        self.told.append((what, well))
 
     def read(self) -> int:
         try:
@@ -85,4 +87,4 @@ def test_first_reading_must_be_good(tmp_path: Path) -> None:
         raise SetupInvalid("is no number")
 
     with pytest.raises(SetupInvalid):
-        Kept("number", [tmp_path / "number"], refuse, told=lambda _what, _well: None)
+        Kept("number", [tmp_path / "number"], refuse, told=UNWATCHED.security_reread)
