@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
+from google.rpc import code_pb2
 from grpc_status import rpc_status
 
 from engine.api.authorisation import authorised
 from engine.api.gate import CallGate
-from engine.api.status import grpc_code, status_of
-from engine.errors import ArbiterError, DeadlineExpired
+from engine.api.status import CODES, grpc_code, status_of
+from engine.errors import ArbiterError, DeadlineExpired, RequestInvalid, Violation
 from engine.security.authorising import Authoriser
 
 _log = structlog.get_logger("engine.api")
@@ -23,6 +25,12 @@ _OURS = "/arbiter."
 """Begins the name of every method of the contract; health checks are answered to the end."""
 
 _OK = grpc.StatusCode.OK.name
+
+MALFORMED: Final = object()
+"""Stands for a request that is no message of its method."""
+
+_TO_MEND = frozenset({code_pb2.INTERNAL, code_pb2.UNAVAILABLE, code_pb2.DATA_LOSS})
+"""Codes of what an operator mends. Other errors are the caller's, whose causes quote what was sent."""
 
 Called = Callable[[str, str, float], None]
 """Is told of each answered call: method, status code, seconds. It must neither wait nor raise."""
@@ -51,9 +59,22 @@ class ErrorsToStatus(grpc.ServerInterceptor):  # type: ignore[type-arg]  # gener
         gate = self._gate if method.startswith(_OURS) else None
         return grpc.unary_unary_rpc_method_handler(
             _guarded(handler.unary_unary, method, gate, self._called),
-            request_deserializer=handler.request_deserializer,
+            request_deserializer=_tolerant(handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
+
+
+def _tolerant(read: Callable[[bytes], object] | None) -> Callable[[bytes], object]:
+    """Gives MALFORMED where gRPC would say INTERNAL, as if the fault were ours."""
+    assert read is not None  # as generated code gives one for each method
+
+    def reading(content: bytes) -> object:
+        try:
+            return read(content)
+        except DecodeError:
+            return MALFORMED
+
+    return reading
 
 
 def _guarded(handle: Handler, method: str, gate: CallGate | None, called: Called) -> Handler:
@@ -67,6 +88,8 @@ def _guarded(handle: Handler, method: str, gate: CallGate | None, called: Called
             remaining_s = context.time_remaining()
             if remaining_s is not None and remaining_s <= 0:
                 raise DeadlineExpired("the deadline had passed before the call was begun")
+            if request is MALFORMED:
+                raise RequestInvalid([Violation("", "is no message of this method")])
             return handle(request, context)
         except Exception as error:
             note(method, error)
@@ -84,7 +107,7 @@ def note(method: str, error: Exception) -> None:
     with contextlib.suppress(OSError):  # a log that cannot be written must not change the answer
         if not isinstance(error, ArbiterError):
             _log.exception("call.failed", method=method, error=type(error).__name__)
-        elif error.__cause__ is not None:
+        elif error.__cause__ is not None and CODES[type(error)] in _TO_MEND:
             _log.error("call.unavailable", method=method, reason=error.reason, cause=str(error.__cause__))
         else:
             _log.debug("call.refused", method=method, reason=error.reason)

@@ -42,6 +42,10 @@ _SERVICES = tuple(
 )
 
 
+HANDSHAKE_MS = 10_000
+"""Time for a new connection to say who it is: who sends byte by byte holds it no longer than that."""
+
+
 @dataclass(frozen=True, slots=True)
 class Servicers:
     """What the server serves."""
@@ -78,6 +82,7 @@ class ApiServer:
                 ("grpc.max_receive_message_length", max_request_bytes),
                 ("grpc.so_reuseport", int(reuse_port)),
                 ("grpc.max_metadata_size", 16 * 1024),
+                ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
             ),
         )
         decision_service_pb2_grpc.add_DecisionServiceServicer_to_server(servicers.decision, self._server)
