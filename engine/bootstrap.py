@@ -50,6 +50,7 @@ from engine.monitor.drift.windows import WindowFolder
 from engine.processes import ProcessStates
 from engine.promotion.errors import PromotionError
 from engine.promotion.promoting import promote_through_gates
+from engine.protection import Protection, protection_of
 from engine.release import engine_version
 from engine.schemas_kept import fit_for, keep_first_schema, kept_event_rules, schema_versions
 from engine.service.arms import Arms
@@ -436,8 +437,17 @@ def watch_readiness(application: Application, tell: Callable[[str, bool], None])
     return Readiness(store=application.store, needs=needs, tell=tell, watch=application.watch)
 
 
-def build_server(application: Application, *, reuse_port: bool, tracing: Tracing | None = None) -> ApiServer:
-    """The gRPC server of an application, bound. Raises SetupInvalid where the address is taken."""
+def build_server(
+    application: Application,
+    *,
+    reuse_port: bool,
+    tracing: Tracing | None = None,
+    protection: Protection | None = None,
+) -> ApiServer:
+    """The gRPC server of an application, bound. Raises SetupInvalid where the address is taken.
+
+    `protection` None is what the settings say, which nobody then makes read its files anew at once.
+    """
     # Imported here, as commands that do not serve need none of gRPC.
     from engine.api.event_servicer import EventServicer
     from engine.api.server import ApiServer, Servicers
@@ -446,6 +456,7 @@ def build_server(application: Application, *, reuse_port: bool, tracing: Tracing
 
     settings = application.settings
     IdentityForms(settings.phone_region).prepare()
+    guarded = protection or protection_of(settings, application.watch)
     return ApiServer(
         Servicers(
             DecisionServicer(application.decisions, application.explanations, watch=application.watch),
@@ -460,4 +471,6 @@ def build_server(application: Application, *, reuse_port: bool, tracing: Tracing
         with_reflection=settings.reflection,
         watch=application.watch,
         outermost=() if tracing is None else (TracesCalls(tracing),),
+        tls=guarded.tls,
+        authoriser=guarded.authoriser,
     )

@@ -1,7 +1,7 @@
 """The life of a server: one process, or a supervisor with several that share the port.
 
-SIGTERM and SIGINT drain, SIGHUP loads rules and models anew; a supervisor passes both on and replaces
-a worker that dies. Workers end with their supervisor.
+SIGTERM and SIGINT drain, SIGHUP loads rules, models and certificates anew; a supervisor passes both on and
+replaces a worker that dies. Workers end with their supervisor.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ from engine.monitor.drift.exposing import DriftAlarms
 from engine.monitor.exposition import Collected, Together, exposed, shared_values
 from engine.monitor.metrics import Metrics
 from engine.monitor.vitals import Vitals
+from engine.protection import protection_of
 from engine.pseudonyms import pseudonymise
 from engine.running import announced
 from engine.service.watching import UNWATCHED
@@ -93,7 +94,8 @@ def serve_one(settings: Settings, *, reuse_port: bool, tell_ready: Callable[[], 
         compressing(settings),
         _metrics_served(settings, None if metrics is None or reuse_port else metrics.registry) as told,
     ):
-        server = build_server(application, reuse_port=reuse_port, tracing=tracing)
+        protection = protection_of(settings, metrics or UNWATCHED)
+        server = build_server(application, reuse_port=reuse_port, tracing=tracing, protection=protection)
         gc.collect()
         gc.freeze()
         server.start()
@@ -106,6 +108,7 @@ def serve_one(settings: Settings, *, reuse_port: bool, tell_ready: Callable[[], 
         ):
             while next_signal() == signal.SIGHUP:
                 application.live.reload()
+                protection.reread()
         _log.info("server.draining", grace_seconds=settings.drain_seconds)
         server.drain(settings.drain_seconds)
     _log.info("server.stopped")

@@ -42,8 +42,8 @@ def _collector_or_off(text: str) -> str:
     raise ValueError("write http://HOST:PORT or https://HOST:PORT, e.g. http://127.0.0.1:4317, or off")
 
 
-def _paths(given: object) -> object:
-    """Paths parted by commas, as one writes them into an environment variable."""
+def _parted(given: object) -> object:
+    """Texts or paths parted by commas, as one writes them into an environment variable."""
     if not isinstance(given, str):
         return given
     return tuple(part.strip() for part in given.split(",") if part.strip())
@@ -54,6 +54,9 @@ def _part_of_a_day(minutes: int) -> int:
         return minutes
     raise ValueError("write minutes of which a day has a whole number, e.g. 15, 60 or 1440")
 
+
+Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+"""What tokens may be signed with: pairs of keys only, and none of them broken."""
 
 EMBEDDED = "embedded"
 """The store that needs no server: files in the data directory."""
@@ -115,7 +118,8 @@ class Settings(BaseSettings):
     )
     host: str = Field(
         default="127.0.0.1",
-        description="Address to listen on. Default: this machine only, as there is no authentication yet.",
+        description="Address to listen on. Default: this machine only, as callers need not prove who they "
+        "are unless certificates or tokens are asked for.",
     )
     port: Port = Field(default=50051, description="Port to listen on; 50051 is gRPC's customary one.")
     workers: Annotated[int, Field(ge=1, le=64)] = Field(
@@ -186,7 +190,7 @@ class Settings(BaseSettings):
     identity_key_file: Path | None = Field(
         default=None, description="File that holds the key instead; its trailing line end is not part of it."
     )
-    former_identity_key_files: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_paths)] = Field(
+    former_identity_key_files: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_parted)] = Field(
         default=(),
         description="Files with keys used before, parted by commas: what they sealed is still found and "
         "read. None by default. `arbiter customer seal` makes the store need them no more.",
@@ -241,6 +245,48 @@ class Settings(BaseSettings):
     )
     reflection: bool = Field(
         default=False, description="Serve gRPC reflection; off, as it tells strangers the contract."
+    )
+    tls_certificate: Path | None = Field(
+        default=None,
+        description="Certificate to serve with, in PEM, the server's own first. None by default: calls go "
+        "in the clear. Read anew when it changes; a pair that does not fit leaves the last good one.",
+    )
+    tls_key: Path | None = Field(default=None, description="Key of that certificate, without a passphrase.")
+    tls_client_ca: Path | None = Field(
+        default=None,
+        description="Authorities whose certificates every client must show; none by default. What the names "
+        "in them may do is said by the roles file.",
+    )
+    token_keys: Path | None = Field(
+        default=None,
+        description="JSON Web Key Set with the issuer's public keys: bearer tokens are taken, and checked "
+        "with these. None by default. Read anew when it changes.",
+    )
+    token_issuer: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None, description="Claim iss of every token. Needed with keys: theirs may sign for many."
+    )
+    token_audience: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None,
+        description="Claim aud that every token must have. Needed with keys, so that no token for another "
+        "service is good here.",
+    )
+    token_algorithms: Annotated[tuple[Algorithm, ...], NoDecode, BeforeValidator(_parted)] = Field(
+        default=("RS256", "ES256", "EdDSA"),
+        description="Algorithms a token may be signed with, parted by commas. Default: those that issuers "
+        "use. Never none, and never one whose key is a shared secret.",
+    )
+    token_leeway_s: Annotated[int, Field(ge=0, le=300)] = Field(
+        default=30, description="How far clocks may differ, in s: half a minute is far for synchronised ones."
+    )
+    roles_file: Path | None = Field(
+        default=None,
+        description="TOML file that says which tokens and certificates may do what; with it, whoever is not "
+        "named may do nothing. None by default: callers may do everything. Read anew when it changes.",
+    )
+    insecure_tokens: bool = Field(
+        default=False,
+        description="Take tokens in the clear from other machines. Off, as who listens could use them: only "
+        "for where a proxy on the way does TLS.",
     )
     metrics: Annotated[str, AfterValidator(_address_or_off)] = Field(
         default="off",

@@ -25,11 +25,15 @@ from engine.api.event_servicer import EventServicer
 from engine.api.gate import CallGate
 from engine.api.interceptors import ErrorsToStatus
 from engine.api.servicers import ConsentServicer, DecisionServicer, OutcomeServicer
+from engine.api.tls import server_credentials
 from engine.errors import SetupInvalid
 from engine.service.watching import Watch
 
 LIVE = "live"
 """What who restarts servers asks health checks for: a process that lives, whatever it can do."""
+from engine.security.authorising import Authoriser
+from engine.security.certificates import TlsFiles
+from engine.security.keeping import Kept
 
 _SERVICES = tuple(
     file.services_by_name[name].full_name
@@ -40,6 +44,10 @@ _SERVICES = tuple(
         (event_service_pb2.DESCRIPTOR, "EventService"),
     )
 )
+
+
+HANDSHAKE_MS = 10_000
+"""Time for a new connection to say who it is: who sends byte by byte holds it no longer than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +74,20 @@ class ApiServer:
         with_reflection: bool,
         watch: Watch,
         outermost: Sequence[grpc.ServerInterceptor] = (),  # type: ignore[type-arg]  # generic in the stubs only
+        tls: Kept[TlsFiles] | None = None,
+        authoriser: Authoriser | None = None,
     ) -> None:
         """Binds the address; `port` then tells which. Raises SetupInvalid where it cannot."""
         self._health = _Health()
         self._gate = CallGate()
         self._server = grpc.server(
             ThreadPoolExecutor(max_workers=threads, thread_name_prefix="call"),
-            interceptors=[*outermost, ErrorsToStatus(self._gate, watch)],
+            interceptors=[*outermost, ErrorsToStatus(self._gate, watch, authoriser)],
             options=(
                 ("grpc.max_receive_message_length", max_request_bytes),
                 ("grpc.so_reuseport", int(reuse_port)),
                 ("grpc.max_metadata_size", 16 * 1024),
+                ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
             ),
         )
         decision_service_pb2_grpc.add_DecisionServiceServicer_to_server(servicers.decision, self._server)
@@ -87,7 +98,7 @@ class ApiServer:
         if with_reflection:
             names = (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._server)
-        self.port = _bind(self._server, address)
+        self.port = _bind(self._server, address, tls)
 
     def start(self) -> None:
         """Serves, and says so to health checks."""
@@ -125,9 +136,12 @@ class _Health(health.HealthServicer):
         return lambda: threading.Thread(target=forget, name="health", daemon=True).start()
 
 
-def _bind(server: grpc.Server, address: str) -> int:
+def _bind(server: grpc.Server, address: str, tls: Kept[TlsFiles] | None) -> int:
     try:
-        port = server.add_insecure_port(address)
+        if tls is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, server_credentials(tls))
     except RuntimeError as error:
         port = 0
         cause: Exception | None = error

@@ -31,6 +31,12 @@ CODES: Mapping[type[errors.ArbiterError], int] = {
     errors.StateUnavailable: code_pb2.UNAVAILABLE,
     errors.ServerDraining: code_pb2.UNAVAILABLE,
     errors.DeadlineExpired: code_pb2.DEADLINE_EXCEEDED,
+    errors.Unauthenticated: code_pb2.UNAUTHENTICATED,
+    errors.CredentialsMissing: code_pb2.UNAUTHENTICATED,
+    errors.TokenInvalid: code_pb2.UNAUTHENTICATED,
+    errors.TokenExpired: code_pb2.UNAUTHENTICATED,
+    errors.CertificateRefused: code_pb2.UNAUTHENTICATED,
+    errors.PermissionDenied: code_pb2.PERMISSION_DENIED,
     errors.SetupInvalid: code_pb2.INTERNAL,
 }
 
@@ -52,7 +58,8 @@ def status_of(error: Exception) -> status_pb2.Status:
     if not isinstance(error, errors.ArbiterError):
         info = error_details_pb2.ErrorInfo(reason=INTERNAL, domain=DOMAIN)
         return _status(code_pb2.INTERNAL, "an internal error; its cause is in the server's log", [_any(info)])
-    details = [_any(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN))]
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=_challenge(error))
+    details = [_any(info)]
     if isinstance(error, errors.RequestInvalid):
         details.append(_any(_bad_request(error)))
     return _status(CODES[type(error)], str(error), details)
@@ -65,6 +72,18 @@ def grpc_code(status: status_pb2.Status) -> grpc.StatusCode:
 
 def _status(code: int, message: str, details: list[any_pb2.Any]) -> status_pb2.Status:
     return status_pb2.Status(code=code, message=message, details=details)
+
+
+def _challenge(error: errors.ArbiterError) -> Mapping[str, str]:
+    """What a client does about a refusal: the challenge of RFC 6750, and the role that is missing."""
+    if isinstance(error, errors.CredentialsMissing):
+        return {"www-authenticate": "Bearer"}
+    if isinstance(error, errors.Unauthenticated):
+        return {"www-authenticate": 'Bearer error="invalid_token"'}
+    if isinstance(error, errors.PermissionDenied):
+        needed = {"role": error.role} if error.role else {}
+        return {"www-authenticate": 'Bearer error="insufficient_scope"', **needed}
+    return {}
 
 
 def _bad_request(error: errors.RequestInvalid) -> error_details_pb2.BadRequest:

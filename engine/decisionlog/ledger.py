@@ -53,12 +53,16 @@ class ConsentTerms:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsentEntry:
-    """One recorded will of one customer, as received."""
+    """One recorded will of one customer, as received.
+
+    `recorded_by` is who proved to be the caller, whatever `consent.actor` claims; None where nobody had to.
+    """
 
     customer_id: str
     consent: ConsentRecord
     received_at_ms: int
     terms: ConsentTerms | None = None
+    recorded_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from engine.models.trees import Flags, Floats, Places, Rows
 
@@ -91,7 +90,9 @@ def take_apart(content: bytes, *, margin: str) -> OnnxParts:
 
 def _ensemble(node: bytes) -> Ensemble:
     """The trees of a node. Raises PartsUnclear where they are not plain sums of leaves."""
-    said = dict(_attribute(_message(value)) for number, value, _ in _fields(node) if number == _NODE_ATTRIBUTE)
+    said = dict(
+        _attribute(_message(value)) for number, value, _ in _fields(node) if number == _NODE_ATTRIBUTE
+    )
     if unknown := sorted(said.keys() - _KNOWN):
         raise PartsUnclear(f"its trees have {unknown[0]}")
     plain = {"n_targets": 1, "post_transform": b"NONE", "aggregate_function": b"SUM"}
@@ -103,7 +104,9 @@ def _ensemble(node: bytes) -> Ensemble:
     if not isinstance(thresholds, np.ndarray) or not isinstance(modes, list) or not count:
         raise PartsUnclear("its trees have no thresholds")
     missing_left = _places(said.get("nodes_missing_value_tracks_true", [0] * count))
-    if {len(feature), len(left), len(right), len(tree), len(thresholds), len(modes), len(missing_left)} != {count}:
+    if {len(feature), len(left), len(right), len(tree), len(thresholds), len(modes), len(missing_left)} != {
+        count
+    }:
         raise PartsUnclear("its trees are not whole")
     is_leaf: Flags = np.array([mode == b"LEAF" for mode in modes], dtype=np.bool_)
     if not all(mode in (b"LEAF", b"BRANCH_LEQ") for mode in modes):
@@ -128,9 +131,7 @@ def _ensemble(node: bytes) -> Ensemble:
     )
 
 
-def _leaf_values(
-    said: dict[str, Attribute], place: dict[tuple[int, int], int], is_leaf: Flags
-) -> Floats:
+def _leaf_values(said: dict[str, Attribute], place: dict[tuple[int, int], int], is_leaf: Flags) -> Floats:
     trees, nodes = _places(said.get("target_treeids")), _places(said.get("target_nodeids"))
     weights = said.get("target_weights")
     if not isinstance(weights, np.ndarray) or _places(said.get("target_ids")).any():

@@ -134,4 +134,3 @@ def _branches(ensemble: Ensemble, templates: Rows) -> npt.NDArray[np.void]:
     branches["if_left"] = np.where(own | always, bits, np.uint64(0)).sum(axis=0, dtype=np.uint64)
     branches["if_right"] = np.where(always, bits, np.uint64(0)).sum(axis=0, dtype=np.uint64)
     return branches
-

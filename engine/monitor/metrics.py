@@ -116,6 +116,20 @@ class Metrics:
             registry=self.registry,
             multiprocess_mode="livemax",
         )
+        self._rereads = self._counter(
+            "arbiter_security_rereads",
+            "Files of TLS, tokens and roles read anew, or refused.",
+            "what",
+            "result",
+        )
+        self._certified = self._gauge(
+            "arbiter_tls_certificate_expiry_seconds",
+            "When a certificate that is served with ends, in seconds since the epoch.",
+            "certificate",
+        )
+        self._exposed = self._gauge(
+            "arbiter_exposed", "1 where other machines may call everything without a proof."
+        )
         self._rules = ""
         self._models: Mapping[str, int] = {}
         self._switching = threading.Lock()
@@ -232,6 +246,18 @@ class Metrics:
         self._reachable.set(int(seconds is not None))
         if seconds is not None:
             self._answer.set(seconds)
+
+    def security_reread(self, what: str, *, well: bool) -> None:
+        """Certificates, roles or token keys were read anew, or refused."""
+        self._rereads.labels(what, "read" if well else "refused").inc()
+
+    def certified(self, *, until_s: float) -> None:
+        """The server's certificate is valid until then."""
+        self._certified.labels("server").set(until_s)
+
+    def exposed(self, *, open_to_all: bool) -> None:
+        """Whether other machines may call everything."""
+        self._exposed.set(int(open_to_all))
 
     def totals(self) -> dict[str, float]:
         """What this process has counted so far: calls, those that were our fault, shed, degraded."""

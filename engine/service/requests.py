@@ -14,6 +14,7 @@ from feature_store.state import Identity
 
 MAX_ID = 128
 MAX_TEXT = 1024
+MAX_LANGUAGE = 35
 MAX_CONTEXT = 64
 MAX_LIMIT = 100
 DEFAULT_LIMIT = 3
@@ -107,7 +108,7 @@ def check_query(query: DecisionQuery, rulebook: Rulebook) -> None:
     if query.limit is not None and not 1 <= query.limit <= MAX_LIMIT:
         check.fail("limit", f"is {query.limit}; give 1 to {MAX_LIMIT}, or leave it out for {DEFAULT_LIMIT}")
     check.text(query.request_id, "request_id", MAX_ID)
-    check.text(query.language, "language", 35)
+    check.text(query.language, "language", MAX_LANGUAGE)
     check.done()
 
 

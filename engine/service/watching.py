@@ -96,6 +96,18 @@ class Watch(Protocol):
         """The store answered a read after so long; None where it did not."""
         ...
 
+    def security_reread(self, what: str, *, well: bool) -> None:
+        """Certificates, roles or token keys were read anew, or refused."""
+        ...
+
+    def certified(self, *, until_s: float) -> None:
+        """The server's certificate is valid until then, in seconds since the epoch."""
+        ...
+
+    def exposed(self, *, open_to_all: bool) -> None:
+        """Whether other machines may call everything without proving who they are."""
+        ...
+
 
 class Unwatched:
     """Counts nothing."""
@@ -150,6 +162,15 @@ class Unwatched:
         """As the port says."""
 
     def store_asked(self, seconds: float | None) -> None:
+        """As the port says."""
+
+    def security_reread(self, what: str, *, well: bool) -> None:
+        """As the port says."""
+
+    def certified(self, *, until_s: float) -> None:
+        """As the port says."""
+
+    def exposed(self, *, open_to_all: bool) -> None:
         """As the port says."""
 
 

@@ -40,6 +40,9 @@ def there_are() -> dict[str, set[str]]:
     Vitals(metrics, unsynced_bytes=lambda: 0).look(0.0)
     metrics.shed("batch", "queue_full")
     metrics.degraded("model:churn")
+    metrics.security_reread("roles", well=False)
+    metrics.certified(until_s=0.0)
+    metrics.exposed(open_to_all=True)
     with TemporaryDirectory() as folder:
         alarm = Alarm("churn/1", "tenure_months", "day", 0, ("psi",), 0.1, 0.05)
         (Path(folder) / ALARMS_FILE).write_bytes(msgspec.json.encode(Standing((alarm,))))
