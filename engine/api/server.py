@@ -27,14 +27,13 @@ from engine.api.interceptors import ErrorsToStatus
 from engine.api.servicers import ConsentServicer, DecisionServicer, OutcomeServicer
 from engine.api.tls import server_credentials
 from engine.errors import SetupInvalid
+from engine.security.authorising import Authoriser
+from engine.security.certificates import TlsFiles
+from engine.security.keeping import Kept
 from engine.service.watching import Watch
 
 LIVE = "live"
 """What who restarts servers asks health checks for: a process that lives, whatever it can do."""
-from engine.security.authorising import Authoriser
-from engine.security.certificates import TlsFiles
-from engine.security.keeping import Kept
-
 _SERVICES = tuple(
     file.services_by_name[name].full_name
     for file, name in (
