@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from engine.core.change import NumberRange
-from engine.core.snapshot import Snapshot, assemble
+from engine.core.snapshot import Snapshot
 from engine.decisionlog.checkpointer import Checkpointer
 from engine.decisionlog.errors import LogError
 from engine.decisionlog.flusher import Flusher
@@ -27,13 +26,9 @@ from engine.decisionlog.ledger import (
 )
 from engine.decisionlog.log import DecisionLog
 from engine.decisionlog.record import DecisionRecord
-from engine.domain import Action, Versions
-from engine.errors import SetupInvalid, StateUnavailable
-from engine.events.applying import EventRules
-from engine.events.compile import event_types
+from engine.errors import SetupInvalid
 from engine.events.deadletters import DiskDeadLetters
 from engine.events.evaluating import SignalRunner
-from engine.lineup import Lineups
 from engine.logfiles import (
     CONSENTS,
     DEAD_LETTERS,
@@ -48,21 +43,12 @@ from engine.logfiles import (
     checkpoints_of,
     log_directory,
 )
-from engine.models.errors import ModelRefused
-from engine.models.ranges import number_ranges
-from engine.models.scorer import OnnxScorer, build_scorer
-from engine.models.shelf import ModelShelf
 from engine.monitor.drift.alarms import DriftWatch
 from engine.monitor.drift.windows import WindowFolder
 from engine.processes import ProcessStates
 from engine.promotion.errors import PromotionError
 from engine.promotion.promoting import promote_through_gates
-from engine.release import engine_version
-from engine.rulefiles import champions, model_reasons, read_files
-from engine.ruleset.archive import ArchivedSet, RuleArchive
-from engine.ruleset.build import build_rulebook
-from engine.ruleset.diagnostics import RuleSetInvalid
-from engine.ruleset.versions import RuleVersions, VersionError
+from engine.schemas_kept import fit_for, keep_first_schema, kept_event_rules, schema_versions
 from engine.service.arms import Arms
 from engine.service.consents import Consents
 from engine.service.decisions import Decisions
@@ -83,26 +69,25 @@ from engine.service.rollouts import ACTOR, RolloutLeader
 from engine.service.shadowing import Shadow
 from engine.service.watching import UNWATCHED, Watch
 from engine.settings import Settings
-from engine.signals.compile import signal_patterns
+from engine.snapshots import (
+    ServingSnapshots,
+    lineups,
+    model_ranges,
+    past_snapshot,
+    rule_archive,
+    rule_versions,
+    version_snapshot,
+)
 from engine.stores import consent_cipher, letter_cipher, open_store
-from feature_store.differing import differences, refuse_taken_version, rivals
-from feature_store.errors import SchemaVersionTaken, StoreError
+from feature_store.errors import StoreError
 from feature_store.identities import IdentityForms
-from feature_store.schema import FeatureSchema, SchemaError, parse_schema
 from feature_store.store import OnlineStore
-from feature_store.versions import SchemaVersions
-from model_registry import Root, registry_root
-from model_registry.errors import RegistryError
+from model_registry import registry_root
 
 if TYPE_CHECKING:
     from engine.api.server import ApiServer
 
 _log = structlog.get_logger("engine.bootstrap")
-
-PAST_SNAPSHOTS = 8
-"""How many past versions explanations and replays keep compiled."""
-_SHELF: Final = ModelShelf()
-"""Models proven in this process: what was loaded once, serves, decides again or comes back without delay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,177 +116,6 @@ class Application:
 def wall_clock_ms() -> int:
     """Now, in milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
-
-
-def load_snapshot(settings: Settings, models: Mapping[str, int] | None = None) -> Snapshot:
-    """The snapshot to serve: of the active version, else of what the files say now, kept in the archive.
-
-    `models` are versions instead of the champions. Raises SetupInvalid.
-    """
-    active = active_version(settings)
-    if active is not None:
-        if "rules" in settings.model_fields_set:
-            advice = "an active version comes first; publish and activate the folder to serve it"
-            _log.warning("rules.folder_not_served", folder=str(settings.rules), active=active, advice=advice)
-        return version_snapshot(settings, active, models)
-    archived = read_files(settings)
-    snapshot = compile_snapshot(archived, settings.registry, models)
-    _keep(settings, archived, snapshot.versions.rules, snapshot.versions.feature_schema)
-    return snapshot
-
-
-def version_snapshot(settings: Settings, rules: str, models: Mapping[str, int] | None = None) -> Snapshot:
-    """The snapshot of a published version with today's schema and champions. Raises SetupInvalid.
-
-    `models` are versions instead of the champions.
-    The last few stay compiled, so that a switch to a version that was served or prepared takes no time.
-    """
-    try:
-        sources = rule_versions(settings).sources(rules)
-        text = settings.feature_schema.read_text(encoding="utf-8")
-        schema = parse_schema(text, source=str(settings.feature_schema)).digest
-        scoring = tuple(sorted((champions(settings.registry) if models is None else models).items()))
-    except (VersionError, SchemaError, RegistryError) as error:
-        raise SetupInvalid(str(error)) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise SetupInvalid(f"{settings.feature_schema}: cannot be read: {error}") from error
-    _keep(settings, ArchivedSet(sources, text), rules, schema)
-    return _past_snapshot(settings, rules, schema, scoring)
-
-
-def lineups(settings: Settings) -> Lineups:
-    """What turns the registry's champions, rollouts and shadows into snapshots."""
-
-    def compiled(rules: str, schema: str, models: Mapping[str, int]) -> Snapshot:
-        return _past_snapshot(settings, rules, schema, tuple(sorted(models.items())))
-
-    return Lineups(settings.registry, compiled=compiled, shelf=_SHELF)
-
-
-class _Serving:
-    """Loads what a server is to serve: rules and models anew, and with challengers for their customers.
-
-    Bad models do not hold good rules up: once something serves, they are loaded with the models that do.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._lineups = lineups(settings)
-        self._last: Snapshot | None = None
-
-    def load(self) -> Snapshot:
-        """Raises SetupInvalid."""
-        lined = self._lineups.line_up(self._base(), self._lineups.wanted())
-        for name, cause in lined.refused.items():
-            _log.error("models.refused", model=name, cause=cause)
-        self._last = lined.snapshot
-        return lined.snapshot
-
-    def _base(self) -> Snapshot:
-        try:
-            return load_snapshot(self._settings)
-        except SetupInvalid:
-            last = self._last
-            if last is None:
-                raise
-            base = load_snapshot(self._settings, last.versions.models)
-            if base.versions.rules == last.versions.rules:
-                raise
-            return base
-
-
-def rule_versions(settings: Settings) -> RuleVersions:
-    """The published versions of the data directory."""
-    return RuleVersions(settings.data_dir / "rulesets")
-
-
-def active_version(settings: Settings) -> str | None:
-    """Content address of the version that serves; None where the rules folder does. Raises SetupInvalid."""
-    try:
-        return rule_versions(settings).pointers().current
-    except VersionError as error:
-        raise SetupInvalid(str(error)) from error
-
-
-def _keep(settings: Settings, archived: ArchivedSet, rules: str, feature_schema: str) -> None:
-    try:
-        _archive(settings).keep(archived, rules=rules, feature_schema=feature_schema)
-    except OSError as error:
-        raise SetupInvalid(
-            f"{settings.data_dir}: the rule set cannot be archived: {error.strerror}; make room or choose "
-            "another --data-dir"
-        ) from error
-
-
-def compile_snapshot(
-    archived: ArchivedSet,
-    registry: Root,
-    models: Mapping[str, int] | None = None,
-    *,
-    beside: Snapshot | None = None,
-) -> Snapshot:
-    """A snapshot from texts and the champions, or past model versions.
-
-    `beside` is another whose loaded models it shares where they are the same. Raises SetupInvalid with
-    every problem found.
-    """
-    try:
-        schema = parse_schema(archived.feature_schema, source="feature schema")
-        models = champions(registry) if models is None else models
-        codes = model_reasons(registry, models)
-        rulebook = build_rulebook(archived.sources, schema, model_reasons=codes)
-        scorer = _shared_scorer(beside, models, schema, rulebook.actions) or build_scorer(
-            registry_root=registry,
-            versions=models,
-            schema=schema,
-            actions=rulebook.actions,
-            load=_SHELF.load,
-        )
-    except (SchemaError, RuleSetInvalid, ModelRefused, RegistryError) as error:
-        raise SetupInvalid(str(error)) from error
-    if scorer.unscored:
-        _log.warning("models.targets_unknown", actions=scorer.unscored, advice="their prior is used")
-    return assemble(rulebook=rulebook, schema=schema, scorer=scorer, engine_version=engine_version())
-
-
-def _shared_scorer(
-    beside: Snapshot | None, models: Mapping[str, int], schema: FeatureSchema, actions: tuple[Action, ...]
-) -> OnnxScorer | None:
-    """The models of another snapshot, where it has these very versions for this very schema."""
-    if beside is None or not isinstance(beside.scorer, OnnxScorer) or beside.schema != schema:
-        return None
-    return beside.scorer.for_catalogue(actions) if dict(beside.scorer.versions) == dict(models) else None
-
-
-def _ranges(registry: Root, models: Mapping[str, int]) -> Mapping[str, NumberRange]:
-    """The references of model versions; none where they cannot be read, which what-if can do without."""
-    try:
-        return number_ranges(registry, models)
-    except (RegistryError, ValueError, KeyError) as error:
-        _log.warning("models.ranges_unreadable", cause=str(error))
-        return {}
-
-
-def _archive(settings: Settings) -> RuleArchive:
-    return RuleArchive(settings.data_dir / "rulesets")
-
-
-def past_snapshot(settings: Settings, versions: Versions) -> Snapshot:
-    """The snapshot of past versions from the archive. Raises SetupInvalid where it is not held."""
-    key = tuple(sorted(versions.models.items()))
-    return _past_snapshot(settings, versions.rules, versions.feature_schema, key)
-
-
-@lru_cache(maxsize=PAST_SNAPSHOTS)
-def _past_snapshot(
-    settings: Settings, rules: str, feature_schema: str, models: tuple[tuple[str, int], ...]
-) -> Snapshot:
-    archived = _archive(settings).find(rules=rules, feature_schema=feature_schema)
-    if archived is None:
-        raise SetupInvalid(
-            f"{settings.data_dir / 'rulesets'}: does not hold rule set {rules}; restore it from a copy"
-        )
-    return compile_snapshot(archived, settings.registry, dict(models))
 
 
 def _open_logs(
@@ -337,86 +151,45 @@ def _open_logs(
     return log, ledger, outcomes
 
 
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What every use case stands on."""
+
+    settings: Settings
+    watch: Watch
+    store: OnlineStore
+    live: LiveSnapshot
+    erased: ErasedCustomers
+    late: RegisteredErasures
+
+
 @contextmanager
 def open_application(settings: Settings, *, watch: Watch = UNWATCHED) -> Iterator[Application]:
     """The application on its data directory. Raises SetupInvalid where it cannot work."""
     with ExitStack() as stack:
-        serving = _Serving(settings)
-        try:
-            store = open_store(settings)
-            stack.callback(store.close)
-            live = LiveSnapshot(lambda: fit_for(store, settings, serving.load()), watch=watch)
-            _keep_first_schema(settings, store, live.current)
-        except StoreError as error:
-            raise SetupInvalid(str(error)) from error
-        log, ledger, outcomes = _open_logs(settings, stack, watch)
+        ground = _open_ground(settings, stack, watch)
+        log, ledger, outcome_entries = _open_logs(settings, stack, watch)
         letters = stack.enter_context(
             DiskDeadLetters(settings.data_dir / DEAD_LETTERS, letter_cipher(settings))
         )
-        erased = ErasedCustomers(settings.data_dir / ERASED)
-        late = late_writes(settings, store, erased)
-        consents = Consents(
-            live=live,
-            store=store,
-            ledger=ledger,
-            clock=wall_clock_ms,
-            cipher=consent_cipher(settings),
-            late=late,
-        )
         arms = Arms(settings.data_dir / ROLLOUTS)
-        reports = Outcomes(
-            live=live,
-            store=store,
-            decisions=log,
-            log=outcomes,
-            clock=wall_clock_ms,
-            late=late,
-            counted=arms.answered,
-        )
-        events = Events(
-            live=live,
-            store=store,
-            consents=consents,
-            outcomes=reports,
-            rules_of=LiveEventRules(partial(kept_event_rules, settings, store)),
-            signals=stack.enter_context(SignalRunner()),
-            clock=wall_clock_ms,
-            erased=erased,
-            late=late,
-        )
-        shadow = Shadow(
-            shadow_log(log_directory(settings, SHADOW)), schema_versions(settings, store), late=late
-        )
-        model_shadow = ModelShadow(
-            model_shadow_log(log_directory(settings, MODEL_SHADOW)), told=watch.shadow_scored, late=late
-        )
-        objections = LastingObjections(live=live, record=consents.record)
-        drift = _drift_counting(settings, live)
+        consents = _consents(ground, ledger)
+        outcomes = _outcomes(ground, log, outcome_entries, arms)
+        events = _events(ground, consents, outcomes, stack.enter_context(SignalRunner()))
+        shadow, model_shadow = _shadow(ground), _model_shadow(ground)
+        drift = _drift_counting(settings, ground.live)
+        objections = LastingObjections(live=ground.live, record=consents.record)
+        told = _all_told(watch, shadow, model_shadow, objections, drift)
         yield Application(
             settings=settings,
-            live=live,
-            store=store,
+            live=ground.live,
+            store=ground.store,
             log=log,
             ledger=ledger,
-            decisions=Decisions(
-                live=live,
-                store=store,
-                log=log,
-                clock=wall_clock_ms,
-                request_id_ttl_ms=settings.request_id_ttl_s * 1000,
-                decided=_all_told(watch, shadow, model_shadow, objections, drift),
-                late=late,
-                compared=arms,
-            ),
-            outcomes=reports,
+            decisions=_decisions(ground, log, arms, told),
+            outcomes=outcomes,
             consents=consents,
-            explanations=Explanations(
-                live=live,
-                log=log,
-                snapshot_of=partial(past_snapshot, settings),
-                sources_of=_archive(settings).sources,
-                ranges_of=partial(_ranges, settings.registry),
-            ),
+            explanations=_explanations(ground, log),
             shadow=shadow,
             model_shadow=model_shadow,
             arms=arms,
@@ -428,18 +201,89 @@ def open_application(settings: Settings, *, watch: Watch = UNWATCHED) -> Iterato
         )
 
 
-def fit_for(store: OnlineStore, settings: Settings, snapshot: Snapshot) -> Snapshot:
-    """The snapshot, where its feature schema and those the store keeps do not share a version.
-
-    Where the store cannot be asked now, that is found when it is written to. Raises SetupInvalid.
-    """
+def _open_ground(settings: Settings, stack: ExitStack, watch: Watch) -> _Ground:
+    serving = ServingSnapshots(settings)
     try:
-        refuse_taken_version(snapshot.schema, store.schemas(), source=str(settings.feature_schema))
-    except SchemaVersionTaken as error:
-        raise SetupInvalid(str(error)) from error
+        store = open_store(settings)
+        stack.callback(store.close)
+        live = LiveSnapshot(lambda: fit_for(store, settings, serving.load()), watch=watch)
+        keep_first_schema(settings, store, live.current)
     except StoreError as error:
-        _log.warning("schema.not_compared", schema=snapshot.schema.digest, cause=str(error))
-    return snapshot
+        raise SetupInvalid(str(error)) from error
+    erased = ErasedCustomers(settings.data_dir / ERASED)
+    return _Ground(settings, watch, store, live, erased, late_writes(settings, store, erased))
+
+
+def _decisions(
+    ground: _Ground, log: DecisionLog, arms: Arms, told: Callable[[DecisionRecord], None]
+) -> Decisions:
+    return Decisions(
+        live=ground.live,
+        store=ground.store,
+        log=log,
+        clock=wall_clock_ms,
+        request_id_ttl_ms=ground.settings.request_id_ttl_s * 1000,
+        decided=told,
+        late=ground.late,
+        compared=arms,
+    )
+
+
+def _outcomes(ground: _Ground, decisions: DecisionLog, log: OutcomeLog, arms: Arms) -> Outcomes:
+    return Outcomes(
+        live=ground.live,
+        store=ground.store,
+        decisions=decisions,
+        log=log,
+        clock=wall_clock_ms,
+        late=ground.late,
+        counted=arms.answered,
+    )
+
+
+def _consents(ground: _Ground, ledger: ConsentLedger) -> Consents:
+    return Consents(
+        live=ground.live,
+        store=ground.store,
+        ledger=ledger,
+        clock=wall_clock_ms,
+        cipher=consent_cipher(ground.settings),
+        late=ground.late,
+    )
+
+
+def _events(ground: _Ground, consents: Consents, outcomes: Outcomes, signals: SignalRunner) -> Events:
+    return Events(
+        live=ground.live,
+        store=ground.store,
+        consents=consents,
+        outcomes=outcomes,
+        rules_of=LiveEventRules(partial(kept_event_rules, ground.settings, ground.store)),
+        signals=signals,
+        clock=wall_clock_ms,
+        erased=ground.erased,
+        late=ground.late,
+    )
+
+
+def _explanations(ground: _Ground, log: DecisionLog) -> Explanations:
+    return Explanations(
+        live=ground.live,
+        log=log,
+        snapshot_of=partial(past_snapshot, ground.settings),
+        sources_of=rule_archive(ground.settings).sources,
+        ranges_of=partial(model_ranges, ground.settings.registry),
+    )
+
+
+def _shadow(ground: _Ground) -> Shadow:
+    log = shadow_log(log_directory(ground.settings, SHADOW))
+    return Shadow(log, schema_versions(ground.settings, ground.store), late=ground.late)
+
+
+def _model_shadow(ground: _Ground) -> ModelShadow:
+    log = model_shadow_log(log_directory(ground.settings, MODEL_SHADOW))
+    return ModelShadow(log, told=ground.watch.shadow_scored, late=ground.late)
 
 
 _OF_CUSTOMERS: Final = (DECISIONS, CONSENTS, OUTCOMES, SHADOW, MODEL_SHADOW)
@@ -455,69 +299,6 @@ def late_writes(settings: Settings, store: OnlineStore, erased: ErasedCustomers)
         checkpoints_of=lambda log: checkpoints_of(settings, log) if log in PROVEN else None,
         clock=wall_clock_ms,
     )
-
-
-def keep_schema(settings: Settings, store: OnlineStore, snapshot: Snapshot) -> None:
-    """Keeps a snapshot's feature schema in the store, where other versions find it to read its values.
-
-    Raises SchemaVersionTaken and StoreError; then nothing of this schema may be written.
-    """
-    versions, schema = snapshot.versions, snapshot.schema
-    archived = _archive(settings).find(rules=versions.rules, feature_schema=versions.feature_schema)
-    if archived is None:
-        return
-    kept = store.schemas()
-    refuse_taken_version(schema, kept, source=str(settings.feature_schema))
-    if schema.digest not in kept:
-        store.put_schema(schema.digest, archived.feature_schema)
-    for rival in rivals(schema, kept):
-        _log.warning("schema.version_shared", version=schema.version, differences=differences(schema, rival))
-
-
-def _keep_first_schema(settings: Settings, store: OnlineStore, snapshot: Snapshot) -> None:
-    """`keep_schema` at the start; a store that is away now is no obstacle, as events keep it before use."""
-    try:
-        keep_schema(settings, store, snapshot)
-    except SchemaVersionTaken as error:
-        raise SetupInvalid(str(error)) from error
-    except StoreError as error:
-        _log.warning("schema.not_kept", schema=snapshot.schema.digest, cause=str(error))
-
-
-def archived_schemas(settings: Settings) -> SchemaVersions:
-    """The schemas that logged features are of: those that decisions were made with."""
-    return SchemaVersions(_archive(settings).feature_schemas)
-
-
-def schema_versions(settings: Settings, store: OnlineStore) -> SchemaVersions:
-    """The schemas that stored features are of: those the store keeps, and those of decisions."""
-    return SchemaVersions(lambda: {**_archive(settings).feature_schemas(), **store.schemas()})
-
-
-def event_rules(settings: Settings, snapshot: Snapshot) -> EventRules:
-    """What events are judged and applied by under a snapshot. Raises SetupInvalid where it is not held."""
-    rules = snapshot.versions.rules
-    sources = _archive(settings).sources(rules)
-    if sources is None:
-        raise SetupInvalid(f"{settings.data_dir / 'rulesets'}: does not hold rule set {rules}")
-    return EventRules.of(snapshot.rulebook, event_types(sources), signal_patterns(sources), snapshot.schema)
-
-
-def kept_event_rules(settings: Settings, store: OnlineStore, snapshot: Snapshot) -> EventRules:
-    """The event rules of a snapshot, once the store keeps the schema they write features of.
-
-    Raises StateUnavailable where it cannot: no event is applied in a schema that others could not read.
-    """
-    try:
-        keep_schema(settings, store, snapshot)
-    except SchemaVersionTaken as error:
-        _log.error("schema.refused", cause=str(error))
-        raise StateUnavailable(
-            "the feature schema cannot be written now; the server's operator sees why"
-        ) from error
-    except StoreError as error:
-        raise StateUnavailable("events cannot be applied now; send them again") from error
-    return event_rules(settings, snapshot)
 
 
 def refresh_customers(application: Application) -> Refresher:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from engine.bootstrap import archived_schemas, compile_snapshot, schema_versions, wall_clock_ms
+from engine.bootstrap import wall_clock_ms
 from engine.core.rulebook import Rulebook
 from engine.core.snapshot import Snapshot
 from engine.decisionlog.errors import LogError
@@ -19,8 +19,10 @@ from engine.publishing import NamedSet, named_set
 from engine.ruleset.changes import Change, changes
 from engine.ruleset.reading import files_read_once
 from engine.ruleset.segments import named_segments
+from engine.schemas_kept import archived_schemas, schema_versions
 from engine.service.impact import Case, Impact, compare, demo_cases
 from engine.settings import EMBEDDED, Settings
+from engine.snapshots import compile_snapshot
 from engine.stores import open_store
 from feature_store.errors import StoreError
 from feature_store.schema import FeatureSchema

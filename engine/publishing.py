@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from engine.bootstrap import rule_versions, version_snapshot, wall_clock_ms
+from engine.bootstrap import wall_clock_ms
 from engine.errors import SetupInvalid
 from engine.rulefiles import champions, model_reasons, read_files
 from engine.ruleset.archive import ArchivedSet
@@ -20,6 +20,7 @@ from engine.ruleset.origin import RevisionUnknown, git_origin, sources_at
 from engine.ruleset.sources import RuleSources
 from engine.ruleset.versions import Pointers, RuleVersions, Version, VersionError, short
 from engine.settings import Settings
+from engine.snapshots import rule_versions, version_snapshot
 from feature_store.schema import SchemaError, parse_schema
 from model_registry.errors import RegistryError
 

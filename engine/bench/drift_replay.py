@@ -9,7 +9,6 @@ from typing import Final
 
 import numpy as np
 
-from engine.bootstrap import load_snapshot
 from engine.core.pipeline import decide
 from engine.core.snapshot import Snapshot
 from engine.decisionlog.record import DecisionRecord
@@ -17,6 +16,7 @@ from engine.domain import DecisionRequest
 from engine.monitor.drift.binning import ModelReference
 from engine.service.drifting import reference_of
 from engine.settings import Settings
+from engine.snapshots import load_snapshot
 from feature_store.loading import load_customers
 from feature_store.state import (
     ANY_CHANNEL,

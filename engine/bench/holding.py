@@ -18,7 +18,7 @@ from typing import Final
 
 import numpy as np
 
-from engine.bootstrap import load_snapshot, wall_clock_ms
+from engine.bootstrap import wall_clock_ms
 from engine.core import contact
 from engine.core.rulebook import ContactKind, ContactPolicy, CountedPer, SourcePosition
 from engine.core.snapshot import Snapshot
@@ -27,6 +27,7 @@ from engine.service.decisions import Decisions
 from engine.service.live import LiveSnapshot
 from engine.service.requests import DecisionQuery
 from engine.settings import Settings
+from engine.snapshots import load_snapshot
 from feature_store.embedded import EmbeddedStore, open_embedded
 from feature_store.loading import load_customers
 from feature_store.state import OutcomeType

@@ -53,7 +53,7 @@ def _in_process(data_dir: Path | None, rules: Path | None) -> Iterator[Arbiter]:
     from engine.api.event_servicer import EventServicer
     from engine.api.local import LocalArbiter
     from engine.api.servicers import ConsentServicer, DecisionServicer, OutcomeServicer
-    from engine.bootstrap import open_application  # here, as a call to a server needs none of it
+    from engine.bootstrap import open_application
 
     settings = effective_settings(data_dir=data_dir, rules=rules, log_level="warning")
     require_data(settings, "store" if settings.store == EMBEDDED else "decisions")

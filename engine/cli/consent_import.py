@@ -59,9 +59,10 @@ def import_file(
     """
     settings = effective_settings(data_dir=data_dir, store=store, rules=rules, log_level="error")
     require_data(settings, CONSENTS)
-    from engine.bootstrap import late_writes, load_snapshot, wall_clock_ms  # here, as --help needs none of it
+    from engine.bootstrap import late_writes, wall_clock_ms
     from engine.service.erased import ErasedCustomers
     from engine.service.importing import ConsentImport, Import
+    from engine.snapshots import load_snapshot
     from engine.stores import consent_cipher, open_store
 
     found = Import()

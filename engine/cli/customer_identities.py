@@ -133,10 +133,10 @@ def _linking(
 
     Ends the command where store or log cannot be used.
     """
-    from engine.bootstrap import load_snapshot
     from engine.decisionlog.errors import LogCorrupt, LogError
     from engine.logfiles import IDENTITIES, log_directory
     from engine.service.identities import Linking, identity_log
+    from engine.snapshots import load_snapshot
     from engine.stores import identity_cipher, open_store
     from feature_store.errors import StoreCorrupt, StoreError, StoreRefused
     from feature_store.identities import IdentityForms, shown_identity

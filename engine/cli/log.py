@@ -57,8 +57,8 @@ def replay(
 
     Needs neither a server nor today's rules: the data directory holds every rule set that served.
     """
-    from engine.bootstrap import past_snapshot  # here, as showing a record needs none of it
     from engine.service.explanations import replay as decide_again
+    from engine.snapshots import past_snapshot
 
     settings = effective_settings(data_dir=data_dir, registry=registry, log_level="warning")
     log = DecisionLog(require_data(settings, "decisions"))

@@ -63,11 +63,12 @@ def run(
 
 
 def _enforced(settings: Settings, stream: str | None, name: str, *, write: bool) -> dict[str, int]:
-    from engine.bootstrap import event_rules, load_snapshot, wall_clock_ms
+    from engine.bootstrap import wall_clock_ms
     from engine.cli.deadletters import open_named
     from engine.decisionlog.errors import LogCorrupt, LogError
     from engine.events.deadletters import StreamDeadLetters
     from engine.logfiles import DECISIONS, OUTCOMES, PROVEN, checkpoints_of, log_directory
+    from engine.schemas_kept import event_rules
     from engine.service.retention import (
         AGED_LOGS,
         CONSENTS,
@@ -79,6 +80,7 @@ def _enforced(settings: Settings, stream: str | None, name: str, *, write: bool)
         enforce,
         tidy,
     )
+    from engine.snapshots import load_snapshot
     from engine.stores import open_store
     from feature_store.errors import StoreCorrupt, StoreError
 

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from engine.bootstrap import compile_snapshot, schema_versions, wall_clock_ms
+from engine.bootstrap import wall_clock_ms
 from engine.cli.console import EXIT_ERRORS, effective_settings, err, fail, out, setup_errors
 from engine.cli.options import DataDir, Registry, Rules
 from engine.cli.values import listed
@@ -21,7 +21,9 @@ from engine.core.snapshot import Snapshot
 from engine.errors import SetupInvalid
 from engine.rulefiles import read_files
 from engine.ruleset.diagnostics import RuleSetInvalid, render
+from engine.schemas_kept import schema_versions
 from engine.settings import Settings
+from engine.snapshots import compile_snapshot
 from engine.stores import open_store
 from engine.suites.asking import Question
 from engine.suites.cases import fixture_customer, read_suites

@@ -13,13 +13,13 @@ import typer
 from rich.table import Table
 
 from engine import publishing
-from engine.bootstrap import rule_versions
 from engine.cli.console import effective_settings, out, setup_errors
 from engine.cli.options import AsJson, DataDir, Registry, Rules
 from engine.errors import SetupInvalid
 from engine.ruleset.servers import ServerState
 from engine.ruleset.versions import ChangeKind, Pointers, Version, VersionError, short
 from engine.settings import Settings
+from engine.snapshots import rule_versions
 
 Author = Annotated[str, typer.Option(help="Who does it. By default the user of this shell.")]
 Reason = Annotated[str, typer.Option(help="Why, for the history.")]

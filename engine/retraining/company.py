@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from engine.bootstrap import load_snapshot
 from engine.core.consent import judge_request
 from engine.core.rulebook import ConsentPolicy, Rulebook
 from engine.decisionlog.erasure import erasures
@@ -19,6 +18,7 @@ from engine.logfiles import DECISIONS, ERASED, OUTCOMES, log_directory
 from engine.retraining.observing import Admission
 from engine.service.erased import ErasedCustomers
 from engine.settings import Settings
+from engine.snapshots import load_snapshot
 from engine.stores import open_store
 from feature_store.schema import FeatureSchema
 from feature_store.state import CustomerState

@@ -17,8 +17,8 @@ from arbiter_at_work import AT_RISK, RunningServer, copied_rules, failure_of, sc
 from prometheus_client.parser import text_string_to_metric_families
 
 from engine import publishing
-from engine.bootstrap import rule_versions
 from engine.settings import Settings
+from engine.snapshots import rule_versions
 
 Start = Callable[..., RunningServer]
 DECIDE = "arbiter.v1.DecisionService/Decide"

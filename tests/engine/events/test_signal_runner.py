@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from engine.bootstrap import Application, event_rules, wall_clock_ms
+from engine.bootstrap import Application, wall_clock_ms
 from engine.events.applying import apply_events, postpone_signals
 from engine.events.evaluating import SignalRunner
 from engine.events.raw import RawEvent
+from engine.schemas_kept import event_rules
 from engine.signals.errors import SignalsUnavailable
 from engine.signals.evaluator import Customer
 from engine.signals.patterns import SignalPatterns

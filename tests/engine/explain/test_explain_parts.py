@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 from explained_company import settings_of
 
-from engine.bootstrap import compile_snapshot, read_files
 from engine.core.change import Change
 from engine.core.counterfactual import Counterfactual, Outcome
 from engine.core.rulebook import Input, InputType
 from engine.core.snapshot import Snapshot
 from engine.models.ranges import number_ranges
+from engine.rulefiles import read_files
 from engine.ruleset.cel import ConditionLanguage
 from engine.ruleset.comparisons import compared_literals
 from engine.service.whatif_words import tell_what_if
+from engine.snapshots import compile_snapshot
 from model_registry import resolve
 
 INPUTS = (

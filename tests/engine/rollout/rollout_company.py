@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from engine.bootstrap import Application, lineups, model_servers, wall_clock_ms
+from engine.bootstrap import Application, model_servers, wall_clock_ms
 from engine.decisionlog.record import DecisionRecord
 from engine.service.arms import model_scores
 from engine.service.following_models import ModelsFollower
@@ -16,6 +16,7 @@ from engine.service.outcomes import OutcomeReport
 from engine.service.requests import DecisionQuery
 from engine.service.rollouts import RolloutLeader
 from engine.service.watching import Unwatched
+from engine.snapshots import lineups
 from feature_store.state import OutcomeType
 from model_registry import promote
 

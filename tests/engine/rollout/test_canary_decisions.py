@@ -10,10 +10,11 @@ import pytest
 from rollout_company import MODEL, decide, follower_of, versions_of
 from rollout_models import publish_shifted
 
-from engine.bootstrap import Application, past_snapshot
+from engine.bootstrap import Application
 from engine.core.canary import Share
 from engine.service.explanations import Explanations, replay
 from engine.settings import Settings
+from engine.snapshots import past_snapshot
 from model_registry.rollout import ChangeKind, Rollout, Step, move, start
 
 STEPS = (Step(percent=30, decisions=0, hours=99), Step(percent=100, decisions=0, hours=99))

@@ -24,7 +24,6 @@ from engine.bootstrap import (
     Application,
     model_servers,
     open_application,
-    rule_versions,
     wall_clock_ms,
     watch_models,
     watch_rules,
@@ -34,6 +33,7 @@ from engine.models.shelf import ModelShelf
 from engine.rulefiles import model_reasons
 from engine.service.following_models import ModelsFollower
 from engine.settings import Settings
+from engine.snapshots import rule_versions
 from model_registry import promote, roll_back
 from model_registry.errors import StoreFailed
 from model_registry.rollout import RolloutState, Step, read_rollouts, start

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from engine import logs
-from engine.bootstrap import compile_snapshot, wall_clock_ms
+from engine.bootstrap import wall_clock_ms
 from engine.core.snapshot import Snapshot
 from engine.demo.company import load_company
 from engine.publishing import named_set
 from engine.service.impact import Case, demo_cases
 from engine.settings import Settings
+from engine.snapshots import compile_snapshot
 from feature_store.embedded import open_embedded
 
 REPOSITORY = Path(__file__).resolve().parents[3]

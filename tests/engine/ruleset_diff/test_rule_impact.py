@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.bootstrap import compile_snapshot
 from engine.core.inputs import current_vector
 from engine.core.pipeline import decide
 from engine.core.snapshot import Snapshot
@@ -22,6 +21,7 @@ from engine.ruleset.segments import named_segments
 from engine.ruleset.sources import RuleSources
 from engine.service.impact import MOVERS, RETURNED, Case, compare
 from engine.settings import Settings
+from engine.snapshots import compile_snapshot
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 COUNTING_ACCEPTED = "counts: [accepted]\n    window: 90d"

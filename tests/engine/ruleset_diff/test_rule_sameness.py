@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from engine.bootstrap import compile_snapshot
 from engine.core.pipeline import decide, decide_examined
 from engine.core.sameness import Sameness
 from engine.core.snapshot import Snapshot
@@ -16,6 +15,7 @@ from engine.domain import Decision
 from engine.publishing import named_set
 from engine.service.impact import RETURNED, Case, compare
 from engine.settings import Settings
+from engine.snapshots import compile_snapshot
 
 Edited = Callable[[str, str, str], Path]
 Compiled = Callable[..., Snapshot]

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.bootstrap import compile_snapshot
 from engine.core.inputs import current_vector
 from engine.core.snapshot import Snapshot
 from engine.models.scorer import OnnxScorer
@@ -16,6 +15,7 @@ from engine.ruleset.reading import files_read_once, read_documents
 from engine.ruleset.sources import RuleSources
 from engine.service.impact import Case
 from engine.settings import Settings
+from engine.snapshots import compile_snapshot
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 

@@ -20,14 +20,7 @@ from structlog.testing import capture_logs
 from engine import publishing
 from engine._pb.arbiter.v1 import decision_service_pb2
 from engine.api.client import connect
-from engine.bootstrap import (
-    Application,
-    open_application,
-    rule_versions,
-    version_snapshot,
-    wall_clock_ms,
-    watch_rules,
-)
+from engine.bootstrap import Application, open_application, wall_clock_ms, watch_rules
 from engine.core.reasons import BELOW_THRESHOLD
 from engine.core.snapshot import Snapshot
 from engine.demo.cast import CAST
@@ -38,6 +31,7 @@ from engine.ruleset.versions import Pointers
 from engine.service.following import RulesFollower
 from engine.service.requests import DecisionQuery
 from engine.settings import Settings
+from engine.snapshots import rule_versions, version_snapshot
 
 LOW, HIGH = 0.5, 500_000.0
 """Thresholds of the two versions: the high one lets nobody propose anything."""

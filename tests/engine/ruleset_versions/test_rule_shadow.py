@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine import publishing
-from engine.bootstrap import Application, open_application, version_snapshot, watch_rules
+from engine.bootstrap import Application, open_application, watch_rules
 from engine.decisionlog.ledger import ShadowEntry, shadow_log
 from engine.demo.cast import CAST
 from engine.service.requests import DecisionQuery
 from engine.service.shadowing import QUEUE, Shadow
 from engine.settings import Settings
+from engine.snapshots import version_snapshot
 
 CUSTOMERS = ("C0131", "C0133", "C0060")
 

@@ -23,7 +23,7 @@ from structlog.testing import capture_logs
 
 from engine._pb.arbiter.v1.decision_service_pb2 import ExplainRequest
 from engine.api.servicers import DecisionServicer
-from engine.bootstrap import Application, load_snapshot, open_application, wall_clock_ms
+from engine.bootstrap import Application, open_application, wall_clock_ms
 from engine.core.snapshot import Snapshot
 from engine.domain import Versions
 from engine.errors import SetupInvalid
@@ -31,6 +31,7 @@ from engine.service.decisions import Answer, Decisions
 from engine.service.explanations import Explanations
 from engine.service.live import LiveSnapshot
 from engine.settings import Settings
+from engine.snapshots import load_snapshot
 from model_registry import promote, publish
 
 

@@ -11,20 +11,15 @@ from arbiter_at_work import settings_for
 from typer.testing import CliRunner
 
 from engine import logs
-from engine.bootstrap import (
-    Application,
-    kept_event_rules,
-    load_snapshot,
-    open_application,
-    wall_clock_ms,
-    watch_rules,
-)
+from engine.bootstrap import Application, open_application, wall_clock_ms, watch_rules
 from engine.cli.app import app
 from engine.errors import SetupInvalid, StateUnavailable
 from engine.events.raw import RawEvent
 from engine.publishing import activate, publish
+from engine.schemas_kept import kept_event_rules
 from engine.service.requests import DecisionQuery
 from engine.settings import Settings
+from engine.snapshots import load_snapshot
 from feature_store.embedded import open_embedded
 from feature_store.schema import parse_schema
 
