@@ -72,7 +72,7 @@ def _introduce(settings: Settings, *, demo: bool) -> None:
     place = "a free port, PORT below" if settings.port == 0 else f"{settings.host}:{settings.port}"
     customer = next(iter(CAST)) if demo else "ID"
     target = "" if settings.port == load_settings({}).port else f" --target localhost:{port}"
-    over_http = "" if settings.web_address is None else f"Over HTTP: http://{settings.web}/healthz\n"
+    over_http = "" if settings.web_address is None else f"Over HTTP: http://{settings.web}\n"
     err.print(
         f"[bold]Arbiter[/] listens on {place} as soon as it says server.ready. In another terminal, try\n"
         f"    arbiter decide --customer {customer} --channel web{target}\n"

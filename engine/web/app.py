@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Route
 
 from engine.bootstrap import Application
 from engine.settings import Settings
+from engine.web import gateway
 from engine.web.headers import SecureHeaders
 
 _THIS_MACHINE: Final = ("localhost", "127.0.0.1", "[::1]")
@@ -24,7 +25,7 @@ _THIS_MACHINE: Final = ("localhost", "127.0.0.1", "[::1]")
 
 def create_app(application: Application) -> Starlette:
     """The app that serves an application over HTTP."""
-    return assembled(application, [*probes(application)])
+    return assembled(application, [*probes(application), *gateway.routes(application)])
 
 
 def assembled(application: Application, routes: Sequence[BaseRoute]) -> Starlette:
