@@ -15,7 +15,7 @@ demo: $(RUN_DEPS)
 	$(BIN)/arbiter demo
 
 serve: $(RUN_DEPS)
-	$(BIN)/arbiter serve --demo
+	$(BIN)/arbiter serve --demo --web 127.0.0.1:8080
 
 test: lint types imports suite alone
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,6 +20,7 @@ _LAST_PORT = 65535
 OFF = "off"
 """What a setting says that can be switched off."""
 _DAY_MINUTES = 1440
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?")
 
 Port = Annotated[int, Field(ge=0, le=_LAST_PORT)]
 KeptDays = Annotated[int, Field(ge=1, le=36_500)]
@@ -43,10 +45,19 @@ def _collector_or_off(text: str) -> str:
 
 
 def _parted(given: object) -> object:
-    """Texts or paths parted by commas, as one writes them into an environment variable."""
+    """Values parted by commas, as one writes them into an environment variable."""
     if not isinstance(given, str):
         return given
     return tuple(part.strip() for part in given.split(",") if part.strip())
+
+
+def _origin(text: str) -> str:
+    if _ORIGIN.fullmatch(text):
+        return text
+    raise ValueError("write origins such as https://desk.example.com, parted by commas and without a path")
+
+
+Origin = Annotated[str, AfterValidator(_origin)]
 
 
 def _part_of_a_day(minutes: int) -> int:
@@ -308,6 +319,21 @@ class Settings(BaseSettings):
         description="Share of calls that are traced where the caller does not say. One in a hundred shows "
         "what is usual, and the rest pays nothing.",
     )
+    web: Annotated[str, AfterValidator(_address_or_off)] = Field(
+        default="off",
+        description="Where to serve pages and the JSON gateway over HTTP, as HOST:PORT. Off, as there is no "
+        "authentication: choose an address that only those reach who may decide and record.",
+    )
+    web_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_parted)] = Field(
+        default=(),
+        description="Origins whose pages may call the JSON gateway from a browser (CORS), parted by commas. "
+        "None by default: back ends need none, and a stranger's page could decide with its visitor's access.",
+    )
+    web_frame_ancestors: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_parted)] = Field(
+        default=(),
+        description="Origins that may show our pages in a frame, such as the desktop of a call centre, "
+        "parted by commas. None by default, so that nobody lures a click out of an agent.",
+    )
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = Field(
         default="info", description="Least severe event to log on stderr."
     )
@@ -320,10 +346,19 @@ class Settings(BaseSettings):
     @property
     def metrics_address(self) -> tuple[str, int] | None:
         """Host and port to serve metrics at; None where they are off."""
-        if self.metrics == OFF:
-            return None
-        host, _, port = self.metrics.rpartition(":")
-        return host.removeprefix("[").removesuffix("]"), int(port)
+        return _address(self.metrics)
+
+    @property
+    def web_address(self) -> tuple[str, int] | None:
+        """Host and port to serve HTTP at; None where it is off."""
+        return _address(self.web)
+
+
+def _address(text: str) -> tuple[str, int] | None:
+    if text == OFF:
+        return None
+    host, _, port = text.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def load_settings(overrides: Mapping[str, object]) -> Settings:
