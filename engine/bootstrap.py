@@ -398,7 +398,7 @@ def build_server(application: Application, *, reuse_port: bool) -> ApiServer:
     """The gRPC server of an application, bound. Raises SetupInvalid where the address is taken."""
     # Imported here, as commands that do not serve need none of gRPC.
     from engine.api.event_servicer import EventServicer
-    from engine.api.server import ApiServer, Servicers
+    from engine.api.server import ApiServer, Endurance, Servicers
     from engine.api.servicers import ConsentServicer, DecisionServicer, OutcomeServicer
 
     settings = application.settings
@@ -416,4 +416,10 @@ def build_server(application: Application, *, reuse_port: bool) -> ApiServer:
         reuse_port=reuse_port,
         with_reflection=settings.reflection,
         called=application.watch.called,
+        endurance=Endurance(
+            wait_s=settings.admission_wait_ms / 1000,
+            deadline_s=settings.default_deadline_ms / 1000,
+            connection_age_s=settings.max_connection_age_s,
+            grace_s=settings.drain_seconds,
+        ),
     )

@@ -14,6 +14,7 @@
     +-- StateUnavailable        the customer's state cannot be read
     +-- ServerDraining          the server is stopping and takes no new calls
     +-- DeadlineExpired         the call waited until nobody waited for its answer
+    +-- Overloaded              more calls come than can be answered in time; says when to try again
     +-- SetupInvalid            files or settings do not make a working server
 
 `str(error)` is safe to show to a client: no personal data, no paths, no internals. The cause for
@@ -126,6 +127,16 @@ class DeadlineExpired(ArbiterError):
     """The call waited so long that nobody waits for its answer; no work was done."""
 
     reason = "DEADLINE_EXPIRED"
+
+
+class Overloaded(ArbiterError):
+    """More calls come than can be answered in time, and others are more urgent; no work was done."""
+
+    reason = "OVERLOADED"
+
+    def __init__(self, sentence: str, *, retry_after_ms: int = 1_000) -> None:
+        super().__init__(sentence)
+        self.retry_after_ms = retry_after_ms
 
 
 class SetupInvalid(ArbiterError):
