@@ -67,6 +67,7 @@ from engine.service.privacy_signals import LastingObjections
 from engine.service.refreshing import Refresher
 from engine.service.rollouts import ACTOR, RolloutLeader
 from engine.service.shadowing import Shadow
+from engine.service.unrecorded import MOST, Unrecorded
 from engine.service.watching import UNWATCHED, Watch
 from engine.settings import Settings
 from engine.snapshots import (
@@ -180,13 +181,15 @@ def open_application(settings: Settings, *, watch: Watch = UNWATCHED) -> Iterato
         drift = _drift_counting(settings, ground.live)
         objections = LastingObjections(live=ground.live, record=consents.record)
         told = _all_told(watch, shadow, model_shadow, objections, drift)
+        unrecorded = Unrecorded(log, watch, told=objections.keep)
+        stack.callback(unrecorded.write_out, MOST)
         yield Application(
             settings=settings,
             live=ground.live,
             store=ground.store,
             log=log,
             ledger=ledger,
-            decisions=_decisions(ground, log, arms, told),
+            decisions=_decisions(ground, log, arms, told, unrecorded),
             outcomes=outcomes,
             consents=consents,
             explanations=_explanations(ground, log),
@@ -215,7 +218,11 @@ def _open_ground(settings: Settings, stack: ExitStack, watch: Watch) -> _Ground:
 
 
 def _decisions(
-    ground: _Ground, log: DecisionLog, arms: Arms, told: Callable[[DecisionRecord], None]
+    ground: _Ground,
+    log: DecisionLog,
+    arms: Arms,
+    told: Callable[[DecisionRecord], None],
+    unrecorded: Unrecorded,
 ) -> Decisions:
     return Decisions(
         live=ground.live,
@@ -226,6 +233,7 @@ def _decisions(
         decided=told,
         late=ground.late,
         compared=arms,
+        unrecorded=unrecorded,
     )
 
 
@@ -315,6 +323,8 @@ def _all_told(
 ) -> Callable[[DecisionRecord], None]:
     def decided(record: DecisionRecord) -> None:
         watch.decided(record.request.channel, "action" if record.decision.actions else "no_action")
+        for by in record.decision.degraded_by:
+            watch.degraded(by)
         shadow.offer(record)
         model_shadow.offer(record)
         objections.keep(record)

@@ -115,8 +115,8 @@ class Settings(BaseSettings):
     )
     admission_wait_ms: Annotated[int, Field(ge=1, le=10_000)] = Field(
         default=25,
-        description="How long a call may wait for a thread, in ms; what would wait longer is refused at once, "
-        "less urgent ones first. Half of the 50 ms within which 99 of 100 should be answered.",
+        description="How long a call may wait for a thread, in ms; what would wait longer is refused at "
+        "once, less urgent ones first. Half of the 50 ms within which 99 of 100 should be answered.",
     )
     default_deadline_ms: Annotated[int, Field(ge=1, le=600_000)] = Field(
         default=5_000,

@@ -21,6 +21,14 @@ class Watch(Protocol):
         """A decision was logged: with an `action` or `no_action`."""
         ...
 
+    def degraded(self, by: str) -> None:
+        """A decision was made with less than all: what it did without, as its reply says."""
+        ...
+
+    def unrecorded(self, outcome: str) -> None:
+        """A decision that the log did not take was `answered`, then `logged` later, or `lost`."""
+        ...
+
     def serving(self, rules: str) -> None:
         """A version of the rules serves from now on."""
         ...
@@ -61,6 +69,12 @@ class Unwatched:
         """As the port says."""
 
     def decided(self, channel: str, outcome: str) -> None:
+        """As the port says."""
+
+    def degraded(self, by: str) -> None:
+        """As the port says."""
+
+    def unrecorded(self, outcome: str) -> None:
         """As the port says."""
 
     def serving(self, rules: str) -> None:
