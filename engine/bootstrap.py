@@ -72,6 +72,7 @@ from engine.service.readiness import Needs, Readiness
 from engine.service.refreshing import Refresher
 from engine.service.rollouts import ACTOR, RolloutLeader
 from engine.service.shadowing import Shadow
+from engine.service.unrecorded import MOST, Unrecorded
 from engine.service.watching import UNWATCHED, Watch
 from engine.settings import OFF, Settings
 from engine.snapshots import (
@@ -193,13 +194,15 @@ def open_application(settings: Settings, *, watch: Watch = UNWATCHED) -> Iterato
         drift = _drift_counting(settings, ground.live)
         objections = LastingObjections(live=ground.live, record=consents.record)
         told = _all_told(watch, shadow, model_shadow, objections, drift)
+        unrecorded = Unrecorded(log, watch, told=objections.keep)
+        stack.callback(unrecorded.write_out, MOST)
         yield Application(
             settings=settings,
             live=ground.live,
             store=ground.store,
             log=log,
             ledger=ledger,
-            decisions=_decisions(ground, log, arms, told, watch),
+            decisions=_decisions(ground, log, arms, told, unrecorded),
             outcomes=outcomes,
             consents=consents,
             explanations=_explanations(ground, log),
@@ -228,7 +231,11 @@ def _open_ground(settings: Settings, stack: ExitStack, watch: Watch) -> _Ground:
 
 
 def _decisions(
-    ground: _Ground, log: DecisionLog, arms: Arms, told: Callable[[DecisionRecord], None], watch: Watch
+    ground: _Ground,
+    log: DecisionLog,
+    arms: Arms,
+    told: Callable[[DecisionRecord], None],
+    unrecorded: Unrecorded,
 ) -> Decisions:
     return Decisions(
         live=ground.live,
@@ -239,7 +246,8 @@ def _decisions(
         decided=told,
         late=ground.late,
         compared=arms,
-        watch=watch,
+        watch=ground.watch,
+        unrecorded=unrecorded,
     )
 
 
@@ -450,7 +458,7 @@ def build_server(
     """
     # Imported here, as commands that do not serve need none of gRPC.
     from engine.api.event_servicer import EventServicer
-    from engine.api.server import ApiServer, Servicers
+    from engine.api.server import ApiServer, Endurance, Servicers
     from engine.api.servicers import ConsentServicer, DecisionServicer, OutcomeServicer
     from engine.api.tracing import TracesCalls
 
@@ -473,4 +481,10 @@ def build_server(
         outermost=() if tracing is None else (TracesCalls(tracing),),
         tls=guarded.tls,
         authoriser=guarded.authoriser,
+        endurance=Endurance(
+            wait_s=settings.admission_wait_ms / 1000,
+            deadline_s=settings.default_deadline_ms / 1000,
+            connection_age_s=settings.max_connection_age_s,
+            grace_s=settings.drain_seconds,
+        ),
     )

@@ -20,6 +20,7 @@
     |   +-- TokenExpired        the token was good, and is no more
     |   +-- CertificateRefused  the certificate names nobody, or is valid no more
     +-- PermissionDenied        the caller is known and may not do this
+    +-- Overloaded              more calls come than can be answered in time; says when to try again
     +-- SetupInvalid            files or settings do not make a working server
 
 `str(error)` is safe to show to a client: no personal data, no paths, no internals. The cause for
@@ -172,6 +173,16 @@ class PermissionDenied(ArbiterError):
     def __init__(self, text: str, *, role: str = "") -> None:
         super().__init__(text)
         self.role = role
+
+
+class Overloaded(ArbiterError):
+    """More calls come than can be answered in time, and others are more urgent; no work was done."""
+
+    reason = "OVERLOADED"
+
+    def __init__(self, sentence: str, *, retry_after_ms: int = 1_000) -> None:
+        super().__init__(sentence)
+        self.retry_after_ms = retry_after_ms
 
 
 class SetupInvalid(ArbiterError):

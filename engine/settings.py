@@ -140,6 +140,20 @@ class Settings(BaseSettings):
         default=4,
         description="Threads for each worker. Few: they share one core and only overlap waiting for disk.",
     )
+    admission_wait_ms: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=25,
+        description="How long a call may wait for a thread, in ms; what would wait longer is refused at "
+        "once, less urgent ones first. Half of the 50 ms within which 99 of 100 should be answered.",
+    )
+    default_deadline_ms: Annotated[int, Field(ge=1, le=600_000)] = Field(
+        default=5_000,
+        description="Deadline of calls that give none, in ms: as long as our own client waits.",
+    )
+    max_connection_age_s: Annotated[int, Field(ge=1, le=86_400)] = Field(
+        default=300,
+        description="How long a connection lasts until its client makes a new one, in s, a tenth more or "
+        "less: so connections spread over new workers in minutes. Its calls may finish.",
+    )
     max_request_bytes: Annotated[int, Field(ge=1024, le=64 << 20)] = Field(
         default=1 << 20, description="Largest request in bytes; 100 batch items with context fit in 1 MiB."
     )

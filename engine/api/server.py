@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import grpc
@@ -24,12 +23,14 @@ from engine._pb.arbiter.v1 import (
 from engine.api.event_servicer import EventServicer
 from engine.api.gate import CallGate
 from engine.api.interceptors import ErrorsToStatus
+from engine.api.lanes import Lanes
 from engine.api.servicers import ConsentServicer, DecisionServicer, OutcomeServicer
 from engine.api.tls import server_credentials
 from engine.errors import SetupInvalid
 from engine.security.authorising import Authoriser
 from engine.security.certificates import TlsFiles
 from engine.security.keeping import Kept
+from engine.service.admission import AdmissionLimit, Priority
 from engine.service.watching import Watch
 
 LIVE = "live"
@@ -59,6 +60,21 @@ class Servicers:
     event: EventServicer
 
 
+@dataclass(frozen=True, slots=True)
+class Endurance:
+    """What a server takes on and for how long, so that it stays quick.
+
+    `wait_s`: how long a call that is let in may wait for a thread. `deadline_s`: of calls that give none.
+    `connection_age_s`: how long a connection may last before its client makes a new one, which may reach
+    another process; `grace_s`: how long its calls may go on then.
+    """
+
+    wait_s: float = 0.025
+    deadline_s: float = 5.0
+    connection_age_s: float = 300.0
+    grace_s: float = 10.0
+
+
 class ApiServer:
     """A bound server. `start` serves; `drain` says NOT_SERVING, lets calls finish and stops."""
 
@@ -75,14 +91,27 @@ class ApiServer:
         outermost: Sequence[grpc.ServerInterceptor] = (),  # type: ignore[type-arg]  # generic in the stubs only
         tls: Kept[TlsFiles] | None = None,
         authoriser: Authoriser | None = None,
+        endurance: Endurance = Endurance(),  # frozen
     ) -> None:
         """Binds the address; `port` then tells which. Raises SetupInvalid where it cannot."""
         self._health = _Health()
         self._gate = CallGate()
+        self._lanes = Lanes(AdmissionLimit(wait_s=endurance.wait_s, servers=threads), threads=threads)
         self._server = grpc.server(
-            ThreadPoolExecutor(max_workers=threads, thread_name_prefix="call"),
-            interceptors=[*outermost, ErrorsToStatus(self._gate, watch, authoriser)],
+            self._lanes.of(Priority.CALL_CENTRE),  # of health checks and reflection
+            interceptors=[
+                *outermost,
+                ErrorsToStatus(
+                    self._gate,
+                    watch,
+                    authoriser=authoriser,
+                    lanes=self._lanes,
+                    default_deadline_s=endurance.deadline_s,
+                ),
+            ],
             options=(
+                ("grpc.max_connection_age_ms", round(endurance.connection_age_s * 1000)),
+                ("grpc.max_connection_age_grace_ms", round(endurance.grace_s * 1000)),
                 ("grpc.max_receive_message_length", max_request_bytes),
                 ("grpc.so_reuseport", int(reuse_port)),
                 ("grpc.max_metadata_size", 16 * 1024),
@@ -101,6 +130,7 @@ class ApiServer:
 
     def start(self) -> None:
         """Serves, and says so to health checks."""
+        self._lanes.start()
         self._server.start()
         for name in ("", LIVE, *_SERVICES):
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -119,6 +149,7 @@ class ApiServer:
         self._health.enter_graceful_shutdown()
         self._gate.close(grace_seconds)
         self._server.stop(grace_seconds).wait()
+        self._lanes.close()
 
 
 class _Health(health.HealthServicer):

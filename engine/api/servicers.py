@@ -32,6 +32,8 @@ from engine.service.watching import UNWATCHED, Watch
 
 MAX_BATCH = 100
 _BATCH = f"{decision_service_pb2.DESCRIPTOR.services_by_name['DecisionService'].full_name}/DecideBatch"
+HURRIED_BELOW_S = 0.005
+"""Left of a deadline, below which a decision does without model reasons: a few times what one takes."""
 
 
 class DecisionServicer(decision_service_pb2_grpc.DecisionServiceServicer):
@@ -45,13 +47,16 @@ class DecisionServicer(decision_service_pb2_grpc.DecisionServiceServicer):
     def Decide(  # noqa: N802  # named by the contract
         self,
         request: decision_service_pb2.DecideRequest,
-        context: grpc.ServicerContext | None,  # noqa: ARG002  # given by grpc
+        context: grpc.ServicerContext | None,
     ) -> decision_service_pb2.DecideResponse:
         """Ranks the actions for one customer."""
-        return self._decide(request)
+        return self._decide(request, context)
 
-    def _decide(self, request: decision_service_pb2.DecideRequest) -> decision_service_pb2.DecideResponse:
-        answer = self._decisions.decide(reading.decision_query(request))
+    def _decide(
+        self, request: decision_service_pb2.DecideRequest, context: grpc.ServicerContext | None
+    ) -> decision_service_pb2.DecideResponse:
+        query = reading.decision_query(request)
+        answer = self._decisions.decide(query, hurried=_is_hurried(context))
         response = writing.decide_response(answer.record, answer.snapshot)
         if answer.look is not None:
             answer.look.passed(Step.REPLY)
@@ -78,7 +83,7 @@ class DecisionServicer(decision_service_pb2_grpc.DecisionServiceServicer):
     ) -> decision_service_pb2.DecideBatchResult:
         begin_call(partial(ids_of, item.request, context))
         try:
-            response = self._decide(item.request)
+            response = self._decide(item.request, context)
         except Exception as error:  # one item's trouble is not that of the others
             note("DecideBatch", error)
             self._watch.refused(_BATCH, reason_of(error))
@@ -107,6 +112,12 @@ class DecisionServicer(decision_service_pb2_grpc.DecisionServiceServicer):
         for account in found.accounts:
             response.explanations.append(action_explanation(account, found.snapshot, found.language))
         return response
+
+
+def _is_hurried(context: grpc.ServicerContext | None) -> bool:
+    """Whether the caller hardly waits any longer."""
+    left_s = None if context is None else context.time_remaining()
+    return left_s is not None and left_s < HURRIED_BELOW_S
 
 
 def _check_batch(items: Sequence[decision_service_pb2.DecideBatchItem]) -> None:

@@ -37,6 +37,7 @@ CODES: Mapping[type[errors.ArbiterError], int] = {
     errors.TokenExpired: code_pb2.UNAUTHENTICATED,
     errors.CertificateRefused: code_pb2.UNAUTHENTICATED,
     errors.PermissionDenied: code_pb2.PERMISSION_DENIED,
+    errors.Overloaded: code_pb2.RESOURCE_EXHAUSTED,
     errors.SetupInvalid: code_pb2.INTERNAL,
 }
 
@@ -54,7 +55,9 @@ def reason_of(error: Exception) -> str:
 
 
 def status_of(error: Exception) -> status_pb2.Status:
-    """The status a client gets: code, safe sentence, ErrorInfo, and BadRequest where fields are wrong."""
+    """The status a client gets: code, safe sentence, ErrorInfo; BadRequest where fields are wrong, RetryInfo
+    where it helps to wait.
+    """
     if not isinstance(error, errors.ArbiterError):
         info = error_details_pb2.ErrorInfo(reason=INTERNAL, domain=DOMAIN)
         return _status(code_pb2.INTERNAL, "an internal error; its cause is in the server's log", [_any(info)])
@@ -62,6 +65,10 @@ def status_of(error: Exception) -> status_pb2.Status:
     details = [_any(info)]
     if isinstance(error, errors.RequestInvalid):
         details.append(_any(_bad_request(error)))
+    if isinstance(error, errors.Overloaded):
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromMilliseconds(error.retry_after_ms)
+        details.append(_any(retry))
     return _status(CODES[type(error)], str(error), details)
 
 
@@ -104,7 +111,9 @@ def _shortened(text: str, longest: int) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
-def _any(message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest) -> any_pb2.Any:
+def _any(
+    message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RetryInfo,
+) -> any_pb2.Any:
     packed = any_pb2.Any()
     packed.Pack(message)
     return packed

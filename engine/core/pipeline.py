@@ -20,7 +20,7 @@ from engine.core.rulebook import Mask
 from engine.core.scoring import ScoringError
 from engine.core.snapshot import Snapshot
 from engine.core.steps import Passed, Step
-from engine.core.supply import PLENTY, Supply
+from engine.core.supply import DEADLINE, MODELS_SLOW, PLENTY, UNRECORDED, Supply
 from engine.domain import (
     ChurnRisk,
     ConsentUsed,
@@ -94,10 +94,11 @@ def decide(
     Ranks, priorities and fates are the same, which is what comparing many decisions needs.
     `passed` is told of each step that has ended, for who times them; the answer does not depend on it.
     """
-    work = _begin(snapshot, request, state, now_ms)
+    work = _begin(snapshot, request, state, now_ms, supply)
     _supplied(work, supply)
-    work.with_model_reasons, work.with_rule_reasons = with_model_reasons, with_rule_reasons
     work.passed = passed
+    work.with_model_reasons = with_model_reasons and DEADLINE not in supply.degraded_by
+    work.with_rule_reasons = with_rule_reasons
     return _decided(work)[0]
 
 
@@ -110,7 +111,7 @@ def decide_examined(
     supply: Supply = PLENTY,
 ) -> tuple[Decision, Examination]:
     """Decides without reasons, as `decide` can, and returns what the rules said too; for comparing."""
-    work = _begin(snapshot, request, state, now_ms)
+    work = _begin(snapshot, request, state, now_ms, supply)
     _supplied(work, supply)
     work.with_model_reasons = work.with_rule_reasons = False
     return _decided(work)
@@ -170,9 +171,17 @@ def inputs_seen(
     }
 
 
-def _begin(snapshot: Snapshot, request: DecisionRequest, state: CustomerState, now_ms: int) -> _Work:
+def _begin(
+    snapshot: Snapshot,
+    request: DecisionRequest,
+    state: CustomerState,
+    now_ms: int,
+    supply: Supply = PLENTY,
+) -> _Work:
     rulebook = snapshot.rulebook
     consents = consent.judge_request(rulebook.consent, request, state, now_ms=now_ms)
+    if UNRECORDED in supply.degraded_by:
+        consents = consent.without_record(consents)
     profiled = consents[rulebook.consent.profiling_purpose].permitted
     inputs = gather(
         layout=snapshot.layout,
@@ -241,7 +250,7 @@ def _apply(work: _Work, stage: policy.PolicyStage) -> policy.Verdict:
 def _score(work: _Work) -> None:
     """Scores churn and the surviving candidates, where profiling is permitted."""
     candidates = work.account.candidates()
-    if not work.profiled or not len(candidates):
+    if not work.profiled or not len(candidates) or MODELS_SLOW in work.supply.degraded_by:
         return
     if work.churn_wanted:
         _score_churn(work)

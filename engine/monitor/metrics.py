@@ -62,6 +62,9 @@ class Metrics:
         self._decisions = self._counter(
             "arbiter_decisions", "Decisions logged, with an action or with none.", "channel", "outcome"
         )
+        self._unrecorded = self._counter(
+            "arbiter_unrecorded_decisions", "Decisions that the log did not take at once.", "outcome"
+        )
         self._reloads = self._counter("arbiter_rules_reloads", "Rules and models loaded anew and served.")
         self._failures = self._counter(
             "arbiter_rules_reload_failures", "Rules or models refused; those before go on serving."
@@ -184,6 +187,10 @@ class Metrics:
             counting = self._decisions.labels(channel, outcome).inc
             self._counting_decisions[channel, outcome] = counting
         counting()
+
+    def unrecorded(self, outcome: str) -> None:
+        """What became of a decision that the log did not take."""
+        self._unrecorded.labels(outcome).inc()
 
     def serving(self, rules: str) -> None:
         """A version of the rules serves from now on."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Protocol
 
 import msgspec
@@ -15,7 +15,7 @@ from engine.core.inputs import without_behaviour
 from engine.core.pipeline import decide
 from engine.core.snapshot import Snapshot
 from engine.core.steps import Step
-from engine.core.supply import PLENTY, Supply
+from engine.core.supply import DEADLINE, MODELS_SLOW, PLENTY, Supply
 from engine.decisionlog.errors import InvalidDecisionId, LogError, LogUnavailable
 from engine.decisionlog.log import DecisionLog, DecisionSlot
 from engine.decisionlog.record import DecisionRecord
@@ -33,7 +33,9 @@ from engine.errors import (
 from engine.service.holding import Draft, Holding
 from engine.service.late_writes import NOBODY_ERASED, LateWrites
 from engine.service.live import LiveSnapshot
+from engine.service.patience import Patience
 from engine.service.requests import DecisionQuery, check_query, to_request
+from engine.service.unrecorded import Unrecorded
 from engine.service.watching import UNWATCHED, Look, Watch
 from feature_store.errors import StoreError
 from feature_store.state import CustomerState, Identity
@@ -108,8 +110,13 @@ class Decisions:
         late: LateWrites = NOBODY_ERASED,
         compared: Compared | None = None,
         watch: Watch = UNWATCHED,
+        unrecorded: Unrecorded | None = None,
+        patience: Patience | None = None,
     ) -> None:
-        """`decided` gets every logged decision; it must neither wait nor raise."""
+        """`decided` gets every logged decision; it must neither wait nor raise.
+
+        `unrecorded` keeps those that the log does not take, `patience` says whether models are quick enough.
+        """
         self._live = live
         self._store = store
         self._log = log
@@ -119,11 +126,17 @@ class Decisions:
         self._late = late
         self._compared = compared or _Uncompared()
         self._look = watch.look
+        self._unrecorded = Unrecorded(log) if unrecorded is None else unrecorded
+        self._patience = patience or Patience()
         self._holding = Holding(store)
         self._versions = SchemaVersions(store.schemas)
 
-    def decide(self, query: DecisionQuery) -> Answer:
-        """Decides and logs. Raises an ArbiterError where there is no answer; then nothing was decided."""
+    def decide(self, query: DecisionQuery, *, hurried: bool = False) -> Answer:
+        """Decides and logs. Raises an ArbiterError where there is no answer; then nothing was decided.
+
+        `hurried` leaves out what takes long and is not needed to act. Where the log takes nothing, what a
+        contract needs is answered nevertheless: with no decision id, and logged as soon as it can be.
+        """
         snapshot = self._live.current
         check_query(query, snapshot.rulebook)
         now_ms = self._clock()
@@ -135,29 +148,83 @@ class Decisions:
         snapshot = snapshot.for_customer(state.customer_id)  # the one choice of who is scored by a challenger
         request = to_request(query, state.customer_id, snapshot.rulebook.vocabulary)
         supply = self._supply(query, snapshot, request, state, now_ms)
-        if look is not None:
-            look.passed(Step.PREPARE)
-        began = perf_counter()
+        supply = self._in_time(supply, now_ms, hurried=hurried)
+        _passed(look, Step.PREPARE)
+        decision, seconds = self._decided_on(snapshot, request, state, supply, now_ms, look)
+        draft = Draft(request, state, supply, decision, now_ms, writing)
+        try:
+            record = self._recorded(query, draft, snapshot, look)
+        except DecisionNotLogged as error:
+            return Answer(self._answer_unrecorded(query, draft, snapshot, error), snapshot, look)
+        self._unrecorded.write_out()
+        _passed(look, Step.LOG)
+        self._decided(record)
+        if record.now_ms == now_ms:  # not one that was made earlier for the same request id
+            self._compared.decided(record, seconds)
+        _passed(look, Step.TELL)
+        return Answer(record, snapshot, look)
+
+    def _decided_on(
+        self,
+        snapshot: Snapshot,
+        request: DecisionRequest,
+        state: CustomerState,
+        supply: Supply,
+        now_ms: int,
+        look: Look | None,
+    ) -> tuple[Decision, float]:
+        """The decision and the seconds it took; who waits for models and compares versions is told."""
         passed = None if look is None else look.passed
+        began, worked_s = perf_counter(), thread_time()
         try:
             decision = decide(snapshot, request, state, now_ms=now_ms, supply=supply, passed=passed)
         except Exception:
             self._compared.failed(snapshot.versions, now_ms)
             raise
-        seconds = perf_counter() - began
-        draft = Draft(request, state, supply, decision, now_ms, writing)
+        seconds, worked_s = perf_counter() - began, thread_time() - worked_s
+        if decision.profiled:
+            self._patience.took(worked_s, scored=MODELS_SLOW not in supply.degraded_by, now_ms=now_ms)
+        return decision, seconds
+
+    def _recorded(
+        self, query: DecisionQuery, draft: Draft, snapshot: Snapshot, look: Look | None
+    ) -> DecisionRecord:
+        """The record of the decision, on disk, with what it counts on held."""
         if self._holding.needed(draft, snapshot):
-            record = self._answer_held(query, draft, snapshot, look)
-        else:
-            record = self._log_once(query, draft, snapshot)
-        if look is not None:
-            look.passed(Step.LOG)
-        self._decided(record)
-        if record.now_ms == now_ms:  # not one that was made earlier for the same request id
-            self._compared.decided(record, seconds)
-        if look is not None:
-            look.passed(Step.TELL)
-        return Answer(record, snapshot, look)
+            return self._answer_held(query, draft, snapshot, look)
+        return self._log_once(query, draft, snapshot)
+
+    def _in_time(self, supply: Supply, now_ms: int, *, hurried: bool) -> Supply:
+        """The same, without what would take too long."""
+        slow = not self._patience.scores(now_ms)
+        if not hurried and not slow:
+            return supply
+        lacking = (*([DEADLINE] if hurried else []), *([MODELS_SLOW] if slow else []))
+        return replace(supply, degraded_by=(*supply.degraded_by, *lacking))
+
+    def _answer_unrecorded(
+        self, query: DecisionQuery, draft: Draft, snapshot: Snapshot, error: DecisionNotLogged
+    ) -> DecisionRecord:
+        """The decision for what a contract needs, while the log takes nothing; nobody else is acted on.
+
+        It keeps no request id either: made again, it is decided again.
+        """
+        request, state, now_ms = draft.request, draft.state, draft.now_ms
+        supply = self._holding.unrecorded(snapshot, request)
+        if query.request_id:
+            supply = _unkept(supply)
+        decision = decide(snapshot, request, state, now_ms=now_ms, supply=supply)
+        record = DecisionRecord(
+            decision_id="",
+            now_ms=now_ms,
+            request=request,
+            state=state if decision.profiled else without_behaviour(state, snapshot.schema),
+            decision=decision,
+            identity_type="" if query.identity is None else query.identity.type,
+            supply=supply,
+        )
+        self._unrecorded.keep(record, draft.writing, cause=str(error.__cause__))
+        return record
 
     def _fetch(
         self, query: DecisionQuery, snapshot: Snapshot, now_ms: int, look: Look | None
@@ -168,11 +235,10 @@ class Decisions:
             )
         except StoreError as error:
             raise StateUnavailable("the customer's state cannot be read now; try again") from error
-        if look is not None and query.identity is not None:
-            look.passed(Step.RESOLVE)
+        if query.identity is not None:
+            _passed(look, Step.RESOLVE)
         state = self._read(customer_id, snapshot, now_ms)
-        if look is not None:
-            look.passed(Step.FETCH)
+        _passed(look, Step.FETCH)
         return state
 
     def _read(self, customer_id: str, snapshot: Snapshot, now_ms: int) -> CustomerState:
@@ -354,6 +420,11 @@ def read_decision(log: DecisionLog, decision_id: str) -> DecisionRecord:
     if record is None:
         raise DecisionUnknown(NO_SUCH_DECISION)
     return record
+
+
+def _passed(look: Look | None, step: Step) -> None:
+    if look is not None:
+        look.passed(step)
 
 
 def _unkept(supply: Supply) -> Supply:

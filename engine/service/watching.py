@@ -48,6 +48,10 @@ class Watch(Protocol):
         """A decision was logged: with an `action` or `no_action`."""
         ...
 
+    def unrecorded(self, outcome: str) -> None:
+        """A decision that the log did not take was `answered`, then `logged` later, or `lost`."""
+        ...
+
     def serving(self, rules: str) -> None:
         """A version of the rules serves from now on."""
         ...
@@ -126,6 +130,9 @@ class Unwatched:
         return None
 
     def decided(self, channel: str, outcome: str) -> None:
+        """As the port says."""
+
+    def unrecorded(self, outcome: str) -> None:
         """As the port says."""
 
     def serving(self, rules: str) -> None:
