@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from engine.bench import drift, events, holding, reasons, rules, store, whole
+from engine.bench import drift, events, growth, holding, reasons, rules, store, whole
 from engine.bench.parts import Disagreement, PartMissing
 
 BENCHMARKS: Final[Mapping[str, Callable[[], dict[str, float]]]] = {
@@ -24,9 +24,11 @@ BENCHMARKS: Final[Mapping[str, Callable[[], dict[str, float]]]] = {
     "holding": holding.measure,
     "reasons": reasons.measure,
     "whole": whole.measure,
+    "growth": growth.measure,
 }
 QUICK: Final[Mapping[str, Callable[[], dict[str, float]]]] = {
     "whole": partial(whole.measure, whole.QUICK),
+    "growth": partial(growth.measure, growth.QUICK),
 }
 """Short forms of those that take minutes, for work on them; their figures are no evidence."""
 _PARTS: Final = (

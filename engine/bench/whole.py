@@ -30,7 +30,7 @@ from engine.bench.whole_checks import Answer, Response, check_same, check_whole
 from engine.bench.whole_company import write_company
 from engine.bench.whole_customers import customer_id
 from engine.bench.whole_load import Latencies, Load, latencies, replies
-from engine.bench.whole_server import MeasuredServer, cores, on_core
+from engine.bench.whole_server import MeasuredServer, cores, on_cores
 from engine.bench.whole_shape import STANDARD, Company, Size
 from engine.bench.whole_sides import (
     EMPTY,
@@ -87,7 +87,7 @@ class Most:
 
 def measure(work: Work = DEFAULT) -> Figures:
     """All figures. Raises PartMissing, and Disagreement."""
-    with tempfile.TemporaryDirectory(prefix="bench-whole-") as folder, on_core(cores()[1]):
+    with tempfile.TemporaryDirectory(prefix="bench-whole-") as folder, on_cores(cores()[1:]):
         company = write_company(Path(folder), work.size)
         with all_sides(company, _reply, with_parts=work.with_parts) as sides:
             names = _whole_answers(sides[WHOLE_LMDB], company, work)

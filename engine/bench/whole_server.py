@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -31,10 +31,10 @@ def cores() -> tuple[int, int]:
 
 
 @contextmanager
-def on_core(core: int) -> Iterator[None]:
-    """Keeps this process, and what it starts, on a core during the block."""
+def on_cores(these: Collection[int]) -> Iterator[None]:
+    """Keeps this process, and what it starts, on these cores during the block."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, these)
     try:
         yield
     finally:
@@ -53,9 +53,18 @@ class MeasuredServer:
     """A process that listens on a port; its log is in a file."""
 
     def __init__(
-        self, name: str, command: Sequence[str], *, port: int, log: Path, environment: Mapping[str, str]
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        port: int,
+        log: Path,
+        environment: Mapping[str, str],
+        on: Collection[int] = (),
     ) -> None:
+        """It runs `on` these cores; by default on the one that servers are measured on."""
         self.name = name
+        self._on = frozenset(on or cores()[:1])
         self.port = port
         self._command = command
         self._log = log
@@ -64,7 +73,7 @@ class MeasuredServer:
 
     def __enter__(self) -> Self:
         """Starts it. Raises PartMissing where it does not come to listen."""
-        with self._log.open("wb") as log, on_core(cores()[0]):
+        with self._log.open("wb") as log, on_cores(self._on):
             self._process = subprocess.Popen(  # noqa: S603  # our own commands
                 self._command, stdout=log, stderr=log, env=self._environment, cwd=HOME
             )

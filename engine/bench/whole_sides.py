@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,7 @@ from engine.bench.whole_customers import SEED, fill
 from engine.bench.whole_features import values_of
 from engine.bench.whole_load import Load
 from engine.bench.whole_plan import write_plan
-from engine.bench.whole_server import MeasuredServer, cores, free_port, module, on_core
+from engine.bench.whole_server import MeasuredServer, cores, free_port, module, on_cores
 from engine.bench.whole_shape import Company
 from engine.bench.whole_venv import parts_python
 from engine.bench.whole_wire import GrpcConnection, HttpConnection
@@ -70,17 +70,17 @@ def _json(name: str) -> bytes:
     return json.dumps({**asked, "context": {"page": PAGE}}).encode()
 
 
-def load_on(server: MeasuredServer, asked: Asked) -> Load:
-    """How calls reach a server."""
+def load_on(server: MeasuredServer, asked: Asked, *, channels: int = _GRPC_CHANNELS) -> Load:
+    """How calls reach a server; `channels` where it speaks gRPC."""
     if server.name == PARTS:
         return Load(partial(HttpConnection, server.port, "/decide"), _HTTP_CONNECTIONS, asked.http)
-    return Load(partial(GrpcConnection, server.port), _GRPC_CHANNELS, asked.grpc)
+    return Load(partial(GrpcConnection, server.port), channels, asked.grpc)
 
 
 @contextmanager
 def redis_apart() -> Iterator[str]:
     """A Redis on the core where no server is measured; its URL. All sides that use one use this."""
-    with on_core(cores()[1]), RedisProcess(free_port()) as redis:
+    with on_cores(cores()[1:]), RedisProcess(free_port()) as redis:
         yield redis.url
 
 
@@ -97,12 +97,12 @@ def filled(company: Company, *, store: str) -> Settings:
     return settings
 
 
-def arbiter(name: str, settings: Settings) -> MeasuredServer:
+def arbiter(name: str, settings: Settings, *, workers: int = 1, on: Collection[int] = ()) -> MeasuredServer:
     """Arbiter as `arbiter serve` runs it, with its usual settings."""
     port = free_port()
     return MeasuredServer(
         name,
-        module("engine", "serve", "--port", str(port)),
+        module("engine", "serve", "--port", str(port), "--workers", str(workers)),
         port=port,
         log=settings.data_dir / "server.log",
         environment={
@@ -113,6 +113,7 @@ def arbiter(name: str, settings: Settings) -> MeasuredServer:
             "ARBITER_REGISTRY": str(settings.registry),
             "ARBITER_FEATURE_SCHEMA": str(settings.feature_schema),
         },
+        on=on,
     )
 
 
