@@ -1,8 +1,8 @@
 """How the cost of a decision grows: with candidates, rules, features, customers, and worker processes.
 
 One thing grows at a time, all else stays as in the company of `make bench ONLY=whole`. A decision is timed
-from the request's bytes to the reply's, in this process and on the embedded store; points take turns, and each
-point's best turn counts. `exponent` is how cost grows from one point to the next: 0 not at all, 1 in
+from the request's bytes to the reply's, in this process and on the embedded store; points take turns, and
+each point's best turn counts. `exponent` is how cost grows from one point to the next: 0 not at all, 1 in
 proportion. More than CLIFF is a cliff. Workers are processes of a real server, which has all cores; the load
 has them, too.
 

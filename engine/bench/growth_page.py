@@ -29,8 +29,8 @@ def growth_page(points: Sequence[Point], *, cliff: float) -> Page:
         warned=[],
         sections=[*(_section(points, name) for name in measured), *_workers(points)],
         made=f"{platform.machine()} {platform.system()}, Python {platform.python_version()}; the best of "
-        "several turns of each point, from the request's bytes to the reply's, in one process on the embedded "
-        "store.",
+        "several turns of each point, from the request's bytes to the reply's, in one process, on the "
+        "embedded store.",
     )
 
 
