@@ -15,7 +15,6 @@ from engine._pb.arbiter.v1 import (
     consent_service_pb2,
     consent_service_pb2_grpc,
     decision_service_pb2,
-    decision_service_pb2_grpc,
     event_service_pb2,
     event_service_pb2_grpc,
     outcome_service_pb2,
@@ -24,7 +23,12 @@ from engine._pb.arbiter.v1 import (
 from engine.api.event_servicer import EventServicer
 from engine.api.gate import CallGate
 from engine.api.interceptors import Called, ErrorsToStatus
-from engine.api.servicers import ConsentServicer, DecisionServicer, OutcomeServicer
+from engine.api.servicers import (
+    ConsentServicer,
+    DecisionServicer,
+    OutcomeServicer,
+    add_decision_service,
+)
 from engine.errors import SetupInvalid
 
 _SERVICES = tuple(
@@ -74,7 +78,7 @@ class ApiServer:
                 ("grpc.max_metadata_size", 16 * 1024),
             ),
         )
-        decision_service_pb2_grpc.add_DecisionServiceServicer_to_server(servicers.decision, self._server)
+        add_decision_service(servicers.decision, self._server)
         outcome_service_pb2_grpc.add_OutcomeServiceServicer_to_server(servicers.outcome, self._server)
         consent_service_pb2_grpc.add_ConsentServiceServicer_to_server(servicers.consent, self._server)
         event_service_pb2_grpc.add_EventServiceServicer_to_server(servicers.event, self._server)

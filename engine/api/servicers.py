@@ -17,6 +17,7 @@ from engine._pb.arbiter.v1 import (
 from engine.api import reading, writing
 from engine.api.explaining import action_explanation
 from engine.api.interceptors import note
+from engine.api.replies import batch_reply, decide_reply, item_answered, item_refused
 from engine.api.status import status_of
 from engine.errors import RequestInvalid, Violation
 from engine.service.consents import Consents
@@ -29,7 +30,7 @@ MAX_BATCH = 100
 
 
 class DecisionServicer(decision_service_pb2_grpc.DecisionServiceServicer):
-    """Decide, DecideBatch and Explain."""
+    """Decide, DecideBatch and Explain. gRPC is served by `add_decision_service`."""
 
     def __init__(self, decisions: Decisions, explanations: Explanations) -> None:
         self._decisions = decisions
@@ -38,14 +39,22 @@ class DecisionServicer(decision_service_pb2_grpc.DecisionServiceServicer):
     def Decide(  # noqa: N802  # named by the contract
         self,
         request: decision_service_pb2.DecideRequest,
-        context: grpc.ServicerContext | None,  # noqa: ARG002  # given by grpc
+        context: grpc.ServicerContext | None,
     ) -> decision_service_pb2.DecideResponse:
         """Ranks the actions for one customer."""
+        return decision_service_pb2.DecideResponse.FromString(self.decide(request, context))
+
+    def decide(
+        self,
+        request: decision_service_pb2.DecideRequest,
+        context: grpc.ServicerContext | None,  # noqa: ARG002  # given by grpc
+    ) -> bytes:
+        """The serialized reply to Decide."""
         return self._decide(request)
 
-    def _decide(self, request: decision_service_pb2.DecideRequest) -> decision_service_pb2.DecideResponse:
+    def _decide(self, request: decision_service_pb2.DecideRequest) -> bytes:
         answer = self._decisions.decide(reading.decision_query(request))
-        return writing.decide_response(answer.record, answer.snapshot)
+        return decide_reply(answer.record, answer.snapshot)
 
     def DecideBatch(  # noqa: N802  # named by the contract
         self,
@@ -53,25 +62,27 @@ class DecisionServicer(decision_service_pb2_grpc.DecisionServiceServicer):
         context: grpc.ServicerContext,
     ) -> decision_service_pb2.DecideBatchResponse:
         """Decides for several customers, each with its own result or error."""
+        return decision_service_pb2.DecideBatchResponse.FromString(self.decide_batch(request, context))
+
+    def decide_batch(
+        self, request: decision_service_pb2.DecideBatchRequest, context: grpc.ServicerContext
+    ) -> bytes:
+        """The serialized reply to DecideBatch."""
         _check_batch(request.items)
         results = []
         for item in request.items:
             if not context.is_active():
                 break
             results.append(self._decide_item(item))
-        return decision_service_pb2.DecideBatchResponse(results=results)
+        return batch_reply(results)
 
-    def _decide_item(
-        self, item: decision_service_pb2.DecideBatchItem
-    ) -> decision_service_pb2.DecideBatchResult:
+    def _decide_item(self, item: decision_service_pb2.DecideBatchItem) -> bytes:
         try:
             response = self._decide(item.request)
         except Exception as error:  # one item's trouble is not that of the others
             note("DecideBatch", error)
-            return decision_service_pb2.DecideBatchResult(
-                correlation_id=item.correlation_id, error=status_of(error)
-            )
-        return decision_service_pb2.DecideBatchResult(correlation_id=item.correlation_id, response=response)
+            return item_refused(item.correlation_id, status_of(error))
+        return item_answered(item.correlation_id, response)
 
     def Explain(  # noqa: N802  # named by the contract
         self,
@@ -93,6 +104,26 @@ class DecisionServicer(decision_service_pb2_grpc.DecisionServiceServicer):
         for account in found.accounts:
             response.explanations.append(action_explanation(account, found.snapshot, found.language))
         return response
+
+
+def add_decision_service(servicer: DecisionServicer, server: grpc.Server) -> None:
+    """Serves it: as the generated function does, but for replies that are serialized already."""
+    name = decision_service_pb2.DESCRIPTOR.services_by_name["DecisionService"].full_name
+    handlers = {
+        "Decide": grpc.unary_unary_rpc_method_handler(
+            servicer.decide, request_deserializer=decision_service_pb2.DecideRequest.FromString
+        ),
+        "DecideBatch": grpc.unary_unary_rpc_method_handler(
+            servicer.decide_batch, request_deserializer=decision_service_pb2.DecideBatchRequest.FromString
+        ),
+        "Explain": grpc.unary_unary_rpc_method_handler(
+            servicer.Explain,
+            request_deserializer=decision_service_pb2.ExplainRequest.FromString,
+            response_serializer=decision_service_pb2.ExplainResponse.SerializeToString,
+        ),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
+    server.add_registered_method_handlers(name, handlers)  # type: ignore[attr-defined]  # newer than the stubs
 
 
 def _check_batch(items: Sequence[decision_service_pb2.DecideBatchItem]) -> None:
