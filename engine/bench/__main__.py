@@ -8,11 +8,12 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from engine.bench import drift, events, holding, reasons, rules, store
+from engine.bench import drift, events, growth, holding, reasons, rules, store, whole
 from engine.bench.parts import Disagreement, PartMissing
 
 BENCHMARKS: Final[Mapping[str, Callable[[], dict[str, float]]]] = {
@@ -22,7 +23,14 @@ BENCHMARKS: Final[Mapping[str, Callable[[], dict[str, float]]]] = {
     "store": store.measure,
     "holding": holding.measure,
     "reasons": reasons.measure,
+    "whole": whole.measure,
+    "growth": growth.measure,
 }
+QUICK: Final[Mapping[str, Callable[[], dict[str, float]]]] = {
+    "whole": partial(whole.measure, whole.QUICK),
+    "growth": partial(growth.measure, growth.QUICK),
+}
+"""Short forms of those that take minutes, for work on them; their figures are no evidence."""
 _PARTS: Final = (
     "numpy",
     "cel-expr-python",
@@ -43,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     figures: dict[str, Figure] = {}
     try:
         for name in asked.names or BENCHMARKS:
-            figures |= BENCHMARKS[name]()
+            figures |= (QUICK if asked.quick and name in QUICK else BENCHMARKS)[name]()
     except (PartMissing, Disagreement) as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -58,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m engine.bench", description=__doc__)
     parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], help="which; all where none is named")
+    parser.add_argument("--quick", action="store_true", help="a minute at most, of those that take longer")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"), help="file that keeps figures")
     return parser.parse_args(arguments)
