@@ -36,6 +36,7 @@ _OUTCOMES: Mapping[int, OutcomeType] = {
     types_pb2.OUTCOME_TYPE_DECLINED: OutcomeType.DECLINED,
     types_pb2.OUTCOME_TYPE_SNOOZED: OutcomeType.SNOOZED,
 }
+_EVERYTHING = ActionFilter()
 _CONTEXT_TYPES: Mapping[str, InputType] = {
     "string_value": InputType.STRING,
     "double_value": InputType.DOUBLE,
@@ -68,7 +69,7 @@ def decision_query(request: decision_service_pb2.DecideRequest) -> DecisionQuery
         placement=request.placement,
         context=_context(request.context, violations) if request.context else {},
         limit=request.limit if request.HasField("limit") else None,
-        filter=_filter(request.filter) if request.HasField("filter") else ActionFilter(),
+        filter=_filter(request.filter) if request.HasField("filter") else _EVERYTHING,
         language=request.language,
         detail=detail or Detail.STANDARD,
         request_id=request.request_id,

@@ -14,7 +14,6 @@ from engine._pb.arbiter.v1 import (
     consent_service_pb2,
     consent_service_pb2_grpc,
     decision_service_pb2,
-    decision_service_pb2_grpc,
     event_service_pb2,
     event_service_pb2_grpc,
     outcome_service_pb2,
@@ -24,7 +23,12 @@ from engine.api.event_servicer import EventServicer
 from engine.api.gate import CallGate
 from engine.api.interceptors import ErrorsToStatus
 from engine.api.lanes import Lanes
-from engine.api.servicers import ConsentServicer, DecisionServicer, OutcomeServicer
+from engine.api.servicers import (
+    ConsentServicer,
+    DecisionServicer,
+    OutcomeServicer,
+    add_decision_service,
+)
 from engine.api.tls import server_credentials
 from engine.errors import SetupInvalid
 from engine.security.authorising import Authoriser
@@ -118,7 +122,7 @@ class ApiServer:
                 ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
             ),
         )
-        decision_service_pb2_grpc.add_DecisionServiceServicer_to_server(servicers.decision, self._server)
+        add_decision_service(servicers.decision, self._server)
         outcome_service_pb2_grpc.add_OutcomeServiceServicer_to_server(servicers.outcome, self._server)
         consent_service_pb2_grpc.add_ConsentServiceServicer_to_server(servicers.consent, self._server)
         event_service_pb2_grpc.add_EventServiceServicer_to_server(servicers.event, self._server)
