@@ -42,9 +42,7 @@ def forward(
     ] = 500,
     max_length: Annotated[
         int | None,
-        typer.Option(
-            "--max-length", help="Let the stream drop its oldest beyond so many.", min=1
-        ),
+        typer.Option("--max-length", help="Let the stream drop its oldest beyond so many.", min=1),
     ] = None,
     wait_above: Annotated[
         int | None,
