@@ -28,7 +28,7 @@ from engine.cli.console import (
     setup_errors,
 )
 from engine.cli.options import AsJson, DataDir
-from engine.cli.values import instant_option
+from engine.cli.values import instant_ms
 
 if TYPE_CHECKING:
     from engine.decisionlog.analysis import Answer
@@ -123,11 +123,6 @@ def within(since: str | None, until: str | None) -> Range:
         from engine.decisionlog.exporting import Range
 
     return Range(instant_ms(since), instant_ms(until))
-
-
-def instant_ms(text: str | None) -> int | None:
-    """An instant given as an option; None where it is not. Ends the command where it is none."""
-    return None if text is None else round(instant_option(text).timestamp() * 1000)
 
 
 def _exported(settings: Settings, folder: Path, span: Range, *, quiet: bool) -> Exported:

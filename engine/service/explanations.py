@@ -142,11 +142,6 @@ def _check(decision_id: str, action_id: str, language: str) -> None:
     check.done()
 
 
-def _replayed(snapshot: Snapshot, record: DecisionRecord) -> Replay:
-    again = decide(snapshot, record.request, record.state, now_ms=record.now_ms, supply=record.supplied)
-    return Replay(record, decision_bytes(record.decision), decision_bytes(again))
-
-
 def _known_actions(record: DecisionRecord) -> set[str]:
     decision = record.decision
     return {a.action_id for a in decision.actions} | {s.action_id for s in decision.suppressed}
