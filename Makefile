@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 RUN_DEPS := $(VENV)/.run
 DEV_DEPS := $(VENV)/.dev
 
-.PHONY: demo serve test lint format types imports suite alone test-slow kills consent-million latency bench train proto lock clean
+.PHONY: demo serve test lint format types imports suite alone test-slow kills consent-million fuzz latency bench train proto lock clean
 
 demo: $(RUN_DEPS)
 	$(BIN)/arbiter demo
@@ -51,6 +51,10 @@ consent-million: $(DEV_DEPS)
 # A hundred kills of ingest processes, compared with an exact reference; about ten minutes.
 kills: $(DEV_DEPS)
 	$(BIN)/python -m pytest -m slow tests/engine/events/test_events_survive_kills.py
+
+# A million malformed and hostile inputs; about a quarter of an hour. TMPDIR=/dev/shm spares the disk.
+fuzz: $(DEV_DEPS)
+	$(BIN)/python tests/fuzz/fuzzing.py --inputs $(or $(INPUTS),1000000) --seed $(or $(SEED),1)
 
 latency: $(DEV_DEPS)
 	$(BIN)/python -m loadtest latency

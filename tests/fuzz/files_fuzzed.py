@@ -1,4 +1,4 @@
-"""Files of authors and operators, and tokens: each ends in an error of its own kind, in words, or is right."""
+"""Files of authors and operators, and tokens: each is right, or ends in an error of its kind, in words."""
 
 from __future__ import annotations
 
@@ -27,16 +27,53 @@ from model_registry.versions import parse_manifest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _YAML = (
-    ": ", "\n", "  ", "- ", "{", "}", "[", "]", "'", '"', "|", ">", "#", "&a", "*a", "!t", "!!python/object:os.system",
-    "\t", "null", "true", "1.5", "1e999", "features.", "has(", "?:", "==", "---\n", "<<: *a", "? ", "%YAML 1.1\n",
+    ": ", "\n", "  ", "- ", "{", "}", "[", "]", "'", '"', "|", ">", "#", "&a", "*a", "!t",
+    "!!python/object:os.system", "\t", "null", "true", "1.5", "1e999", "features.",
+    "has(", "?:", "==", "---\n", "<<: *a", "? ", "%YAML 1.1\n",
 )  # fmt: skip
 _CEL = (
-    "features.tenure", "scores.churn", "context.page", " && ", " || ", "!", "has(", ")", "(", "[", "]", ".exists(x, ",
-    "x", " ? ", " : ", "==", "<", "1", "1.0", "-", "/ 0", "%", "'", "matches('", "(a+)+$", "timestamp(", "duration(",
-    "9223372036854775807", ".size()", "{", "}", "u", "b'", "null", " in ", "\n",
+    "features.tenure", "scores.churn", "context.page", " && ", " || ", "!", "has(", ")", "(", "[", "]",
+    ".exists(x, ", "x", " ? ", " : ", "==", "<", "1", "1.0", "-", "/ 0", "%", "'", "matches('", "(a+)+$",
+    "timestamp(", "duration(", "9223372036854775807", ".size()", "{", "}", "u", "b'", "null", " in ", "\n",
 )  # fmt: skip
-_TOML = ("[[", "]]", "[", "]", "=", '"', "'''", "\n", "#", "true", "1", "1e9", "{", "}", ",", ".", "inf", "nan")
-_JSON = ("{", "}", "[", "]", ":", ",", '"', "null", "true", "1", "-1", "1e999", "NaN", "\\u0000", "\\ud800", "[[[[")
+_TOML = (
+    "[[",
+    "]]",
+    "[",
+    "]",
+    "=",
+    '"',
+    "'''",
+    "\n",
+    "#",
+    "true",
+    "1",
+    "1e9",
+    "{",
+    "}",
+    ",",
+    ".",
+    "inf",
+    "nan",
+)
+_JSON = (
+    "{",
+    "}",
+    "[",
+    "]",
+    ":",
+    ",",
+    '"',
+    "null",
+    "true",
+    "1",
+    "-1",
+    "1e999",
+    "NaN",
+    "\\u0000",
+    "\\ud800",
+    "[[[[",
+)
 
 
 class Files:
@@ -72,7 +109,10 @@ class Files:
         """A changed text; of JSON as often a changed document; now and then a tower of brackets."""
         chance = mutator.random.random()
         if chance < 0.002:
-            return mutator.random.choice(("", "a = ", '{"keys":', "when: ")) + mutator.random.choice("[{(!-") * 20_000
+            return (
+                mutator.random.choice(("", "a = ", '{"keys":', "when: "))
+                + mutator.random.choice("[{(!-") * 20_000
+            )
         if chance < 0.5 and self._pieces is _JSON and self._seeds[0].startswith("{"):
             return mutator.document(mutator.random.choice(self._seeds))
         return mutator.text(self._seeds, self._pieces)
@@ -126,15 +166,23 @@ def _condition(text: str) -> None:
 def surfaces() -> list[Files | Rules]:
     """Every kind of file."""
     issuer, short = Issuer(), Issuer("EdDSA", kid="k2")
-    tokens = TokenCheck(parse_keys(key_set(issuer, short), ["ES256", "EdDSA"], source="k"), ISSUER, AUDIENCE, 30)
+    tokens = TokenCheck(
+        parse_keys(key_set(issuer, short), ["ES256", "EdDSA"], source="k"), ISSUER, AUDIENCE, 30
+    )
     roles = (
         'everyone = ["decide"]\n[[grants]]\nsubject = "shop"\nroles = ["outcome", "events"]\n'
         '[[grants]]\nclaim = ["realm", "roles"]\nvalue = "x"\nroles = ["admin"]\n'
         '[[grants]]\ncertificate = "uri:spiffe://c/s"\nroles = ["consent"]\n'
     )
-    manifests = [path.read_text() for path in sorted((REPOSITORY / "model_registry").glob("*/*/manifest.json"))]
+    manifests = [
+        path.read_text() for path in sorted((REPOSITORY / "model_registry").glob("*/*/manifest.json"))
+    ]
     schema = (REPOSITORY / "feature_store" / "demo" / "telco.toml").read_text()
-    good = [issuer.token(exp=4e9), short.token(exp=4e9, scope="a b", groups=["x"]), issuer.token(aud=["a", AUDIENCE])]
+    good = [
+        issuer.token(exp=4e9),
+        short.token(exp=4e9, scope="a b", groups=["x"]),
+        issuer.token(aud=["a", AUDIENCE]),
+    ]
     place = Path(tempfile.gettempdir()) / "manifest.json"
     return [
         Files("tokens", good, (*"._-=AZaz09", "eyJ", "bm9uZQ"), tokens.verified, (Unauthenticated,)),
@@ -168,7 +216,9 @@ def surfaces() -> list[Files | Rules]:
             _condition,
             (ValueError,),
         ),
-        Files("client certificates", [_certificate()], _JSON, lambda t: peer_of(t.encode()), (Unauthenticated,)),
+        Files(
+            "client certificates", [_certificate()], _JSON, lambda t: peer_of(t.encode()), (Unauthenticated,)
+        ),
         Rules(),
     ]
 

@@ -57,7 +57,7 @@ class Mutator:
     """Makes inputs from good ones."""
 
     def __init__(self, seed: int) -> None:
-        self.random = random.Random(seed)  # noqa: S311  # to repeat, not to keep secret
+        self.random = random.Random(seed)  # to repeat, not to keep secret
 
     def data(self, seeds: Sequence[bytes]) -> bytes:
         """Bytes of a good input with one to four changes; now and then none of it."""

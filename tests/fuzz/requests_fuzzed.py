@@ -34,7 +34,9 @@ from engine.events.types import Reason
 from engine.service.watching import UNWATCHED
 
 REASONS = {
-    kind.reason for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.ArbiterError)
+    kind.reason
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, errors.ArbiterError)
 } | {str(reason) for reason in Reason}
 _OUR_FAULT = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNAVAILABLE}
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -83,8 +85,12 @@ def guarded_handlers(application: Application) -> dict[str, Any]:
     registrar: Any = _Registrar()
     decision = DecisionServicer(application.decisions, application.explanations)
     decision_service_pb2_grpc.add_DecisionServiceServicer_to_server(decision, registrar)
-    outcome_service_pb2_grpc.add_OutcomeServiceServicer_to_server(OutcomeServicer(application.outcomes), registrar)
-    consent_service_pb2_grpc.add_ConsentServiceServicer_to_server(ConsentServicer(application.consents), registrar)
+    outcome_service_pb2_grpc.add_OutcomeServiceServicer_to_server(
+        OutcomeServicer(application.outcomes), registrar
+    )
+    consent_service_pb2_grpc.add_ConsentServiceServicer_to_server(
+        ConsentServicer(application.consents), registrar
+    )
     event_service_pb2_grpc.add_EventServiceServicer_to_server(EventServicer(application.intake), registrar)
     around: Any = ErrorsToStatus(CallGate(), UNWATCHED.called)
 
@@ -132,7 +138,12 @@ class Calls:
 def examples(customer_id: str, decision_id: str, action_id: str) -> dict[str, list[Message]]:
     """Good requests of every method."""
     decide = decision_service_pb2.DecideRequest(
-        customer_id=customer_id, channel="web", placement="home_hero", limit=2, language="fr-CH", request_id="r-1"
+        customer_id=customer_id,
+        channel="web",
+        placement="home_hero",
+        limit=2,
+        language="fr-CH",
+        request_id="r-1",
     )
     decide.context["page"].string_value = "/plans"
     decide.context["basket_value"].double_value = 12.5
@@ -192,7 +203,14 @@ def examples(customer_id: str, decision_id: str, action_id: str) -> dict[str, li
     }
 
 
-_WEIGHTS = {"Decide": 6, "DecideBatch": 2, "Explain": 1, "RecordOutcome": 3, "RecordConsent": 3, "GetConsents": 2}
+_WEIGHTS = {
+    "Decide": 6,
+    "DecideBatch": 2,
+    "Explain": 1,
+    "RecordOutcome": 3,
+    "RecordConsent": 3,
+    "GetConsents": 2,
+}
 """Of 20; events are the rest. An explanation of what is left intact takes ten times a decision."""
 
 
@@ -263,26 +281,25 @@ class Texts(Requests):
 
 
 def _text_fields(message: Any) -> list[Callable[[str], object]]:
-    """What sets each text of a message, in it and in the messages in it."""
+    """What sets each text and number of a message, in it and in the messages in it."""
     found: list[Callable[[str], object]] = []
     for field in message.DESCRIPTOR.fields:  # numbers that a text chooses, also where none was set
         if not field.is_repeated and field.cpp_type in _NUMBERS:
             found.append(lambda text, held=message, at=field: _new_number(held, at, text))
     for field, value in message.ListFields():
-        if field.message_type is not None and field.message_type.GetOptions().map_entry:
-            found.append(lambda text, held=value: _new_entry(held, text))
-            continue
-        many = isinstance(value, (str, bytes)) is False and hasattr(value, "append")
-        if field.cpp_type == field.CPPTYPE_STRING:
-            name = field.name
-            if many:
-                found.append(lambda text, held=value: held.append(text))
-            else:
-                found.append(lambda text, held=message, at=name: setattr(held, at, text))
-        elif field.cpp_type == field.CPPTYPE_MESSAGE:
-            for each in value if many or hasattr(value, "add") else [value]:
-                found += _text_fields(each)
+        found += _changes(message, field, value)
     return found or [lambda _text: None]
+
+
+def _changes(message: Any, field: Any, value: Any) -> list[Callable[[str], object]]:
+    """What changes a field that is set."""
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        return [lambda text: _new_entry(value, text)]
+    if field.cpp_type == field.CPPTYPE_STRING:
+        return [value.append] if field.is_repeated else [lambda text: setattr(message, field.name, text)]
+    if field.cpp_type != field.CPPTYPE_MESSAGE:
+        return []
+    return [change for each in (value if field.is_repeated else [value]) for change in _text_fields(each)]
 
 
 _NUMBERS = {
@@ -305,7 +322,9 @@ def hash_of(text: str) -> int:
 
 
 def _new_entry(held: Any, text: str) -> None:
-    kinds = [field.name for field in held.GetEntryClass().DESCRIPTOR.fields_by_name["value"].message_type.fields]
+    kinds = [
+        field.name for field in held.GetEntryClass().DESCRIPTOR.fields_by_name["value"].message_type.fields
+    ]
     entry, kind = held[text[:4000]], kinds[hash_of(text) % len(kinds)]
     if kind == "string_value":
         entry.string_value = text

@@ -63,7 +63,11 @@ def fuzz(surface: Surface, inputs: int, seed: int, *, checked_every: int = 2_000
     began = time.perf_counter()
     for number in range(inputs):
         started = time.thread_time()
-        _one(lambda at=number: surface.run(Mutator(seed * 10_000_019 + at)), counts, f"seed {seed} input {number}")
+        _one(
+            lambda at=number: surface.run(Mutator(seed * 10_000_019 + at)),
+            counts,
+            f"seed {seed} input {number}",
+        )
         took_s = time.thread_time() - started
         counts.inputs += 1
         counts.slowest_ms = max(counts.slowest_ms, took_s * 1000)

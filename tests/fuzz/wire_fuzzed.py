@@ -87,7 +87,9 @@ class Served:
     def check(self) -> None:
         """That the server lives, answers a good request, and has not grown. Raises Finding."""
         if self.server.process.poll() is not None:
-            raise Finding(f"the server has ended with {self.server.process.returncode}: {self.server.log[-2000:]}")
+            raise Finding(
+                f"the server has ended with {self.server.process.returncode}: {self.server.log[-2000:]}"
+            )
         request = decision_service_pb2.DecideRequest(customer_id="C0133", channel="web")
         call: Any = self.channel.unary_unary("/arbiter.v1.DecisionService/Decide")
         reply = decision_service_pb2.DecideResponse.FromString(
@@ -166,5 +168,3 @@ def slow_clients(served: Served, many: int) -> Iterator[None]:
             connection = stack.enter_context(closing(socket.create_connection(address, timeout=30)))
             connection.sendall(_CONVERSATIONS[number % len(_CONVERSATIONS)][: number % 40])
         yield
-
-
