@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 RUN_DEPS := $(VENV)/.run
 DEV_DEPS := $(VENV)/.dev
 
-.PHONY: demo serve test lint format types imports suite alone test-slow kills log-kills consent-million latency bench train proto lock clean
+.PHONY: demo serve test lint format types imports suite alone test-slow kills log-kills consent-million latency bench train proto lock clean fuzz audit
 
 demo: $(RUN_DEPS)
 	$(BIN)/arbiter demo
@@ -55,6 +55,14 @@ kills: $(DEV_DEPS)
 # A hundred kills of a server under load: every decision that was answered is in the log; about ten minutes.
 log-kills: $(DEV_DEPS)
 	$(BIN)/python -m pytest -s -m slow tests/integration/test_decisions_survive_kills.py
+
+# A million malformed and hostile inputs; about a quarter of an hour. TMPDIR=/dev/shm spares the disk.
+fuzz: $(DEV_DEPS)
+	$(BIN)/python tests/fuzz/fuzzing.py --inputs $(or $(INPUTS),1000000) --seed $(or $(SEED),1)
+
+# Known vulnerabilities of what is locked. Asks PyPI; ends with 2 where nobody could be asked.
+audit: $(DEV_DEPS)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/supply/auditing.py
 
 latency: $(DEV_DEPS)
 	$(BIN)/python -m loadtest latency

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from engine.errors import SetupInvalid
@@ -387,8 +388,18 @@ def load_settings(overrides: Mapping[str, object]) -> Settings:
     try:
         return Settings(**given)  # type: ignore[arg-type]  # validated by pydantic
     except ValidationError as error:
-        lines = [_wrong(str(e["loc"][0]), given, f"{e['msg']}, found {e['input']!r}") for e in error.errors()]
-        raise SetupInvalid("; ".join(lines)) from error
+        lines = [_wrong(str(e["loc"][0]), given, e["msg"] + _found(e)) for e in error.errors()]
+        raise SetupInvalid("; ".join(lines)) from None  # the error itself would quote what was given
+
+
+_MAY_HOLD_SECRETS = frozenset(
+    {"store", "registry"} | {n for n in Settings.model_fields if n.endswith(("_key", "_password"))}
+)
+"""Settings whose value is not repeated where it is wrong: keys, and addresses, which may hold a password."""
+
+
+def _found(error: ErrorDetails) -> str:
+    return "" if error["loc"][0] in _MAY_HOLD_SECRETS else f", found {error['input']!r}"
 
 
 def _wrong(name: str, given: Mapping[str, object], what: str) -> str:

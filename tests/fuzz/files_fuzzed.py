@@ -1,4 +1,4 @@
-"""Files of authors and operators, and tokens: each ends in an error of its own kind, in words, or is right."""
+"""Files of authors and operators, and tokens: each is right, or ends in an error of its kind, in words."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ from model_registry.versions import parse_manifest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _YAML = (
-    ": ", "\n", "  ", "- ", "{", "}", "[", "]", "'", '"', "|", ">", "#", "&a", "*a", "!t", "!!python/object:os.system",
-    "\t", "null", "true", "1.5", "1e999", "features.", "has(", "?:", "==", "---\n", "<<: *a", "? ", "%YAML 1.1\n",
+    ": ", "\n", "  ", "- ", "{", "}", "[", "]", "'", '"', "|", ">", "#", "&a", "*a", "!t",
+    "!!python/object:os.system", "\t", "null", "true", "1.5", "1e999", "features.",
+    "has(", "?:", "==", "---\n", "<<: *a", "? ", "%YAML 1.1\n",
 )  # fmt: skip
 _CEL = (
-    "features.tenure", "scores.churn", "context.page", " && ", " || ", "!", "has(", ")", "(", "[", "]", ".exists(x, ",
-    "x", " ? ", " : ", "==", "<", "1", "1.0", "-", "/ 0", "%", "'", "matches('", "(a+)+$", "timestamp(", "duration(",
-    "9223372036854775807", ".size()", "{", "}", "u", "b'", "null", " in ", "\n",
+    "features.tenure", "scores.churn", "context.page", " && ", " || ", "!", "has(", ")", "(", "[", "]",
+    ".exists(x, ", "x", " ? ", " : ", "==", "<", "1", "1.0", "-", "/ 0", "%", "'", "matches('", "(a+)+$",
+    "timestamp(", "duration(", "9223372036854775807", ".size()", "{", "}", "u", "b'", "null", " in ", "\n",
 )  # fmt: skip
 _TOML = (
     "[[",

@@ -281,26 +281,25 @@ class Texts(Requests):
 
 
 def _text_fields(message: Any) -> list[Callable[[str], object]]:
-    """What sets each text of a message, in it and in the messages in it."""
+    """What sets each text and number of a message, in it and in the messages in it."""
     found: list[Callable[[str], object]] = []
     for field in message.DESCRIPTOR.fields:  # numbers that a text chooses, also where none was set
         if not field.is_repeated and field.cpp_type in _NUMBERS:
             found.append(lambda text, held=message, at=field: _new_number(held, at, text))
     for field, value in message.ListFields():
-        if field.message_type is not None and field.message_type.GetOptions().map_entry:
-            found.append(lambda text, held=value: _new_entry(held, text))
-            continue
-        many = isinstance(value, (str, bytes)) is False and hasattr(value, "append")
-        if field.cpp_type == field.CPPTYPE_STRING:
-            name = field.name
-            if many:
-                found.append(lambda text, held=value: held.append(text))
-            else:
-                found.append(lambda text, held=message, at=name: setattr(held, at, text))
-        elif field.cpp_type == field.CPPTYPE_MESSAGE:
-            for each in value if many or hasattr(value, "add") else [value]:
-                found += _text_fields(each)
+        found += _changes(message, field, value)
     return found or [lambda _text: None]
+
+
+def _changes(message: Any, field: Any, value: Any) -> list[Callable[[str], object]]:
+    """What changes a field that is set."""
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        return [lambda text: _new_entry(value, text)]
+    if field.cpp_type == field.CPPTYPE_STRING:
+        return [value.append] if field.is_repeated else [lambda text: setattr(message, field.name, text)]
+    if field.cpp_type != field.CPPTYPE_MESSAGE:
+        return []
+    return [change for each in (value if field.is_repeated else [value]) for change in _text_fields(each)]
 
 
 _NUMBERS = {
