@@ -126,6 +126,17 @@ class RemoteArbiter:
         except grpc.RpcError as error:
             raise CallFailed(_status(error)) from error
 
+    def health(self, service: str) -> bool | None:
+        """Whether a service says that it is ready; None where nobody knows it. Raises CallFailed."""
+        request = health_pb2.HealthCheckRequest(service=service)
+        try:
+            reply = self._check_health(request, timeout=self._timeout_s)
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                return None
+            raise CallFailed(_status(error)) from error
+        return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
+
     def _calls(
         self, method: grpc.UnaryUnaryMultiCallable[Request, Response]
     ) -> Callable[[Request], Response]:
