@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -17,7 +16,7 @@ from google.rpc import error_details_pb2
 from ruamel.yaml import YAML
 
 from engine._pb.arbiter.v1 import decision_service_pb2, types_pb2
-from engine.api.client import CallFailed, RemoteArbiter, connect
+from engine.client import Access, ArbiterClient, CallFailed
 from engine.core.rulebook import InputType
 from engine.demo.cast import CAST
 from engine.domain import ContextScalar
@@ -83,6 +82,11 @@ def reasons_of(response: decision_service_pb2.DecideResponse) -> list[types_pb2.
     told = [reason for action in response.actions for reason in action.reasons]
     told += [reason for action in response.suppressed for reason in action.reasons]
     return [*told, *response.no_action.reasons, *response.churn_risk.reasons]
+
+
+def connect(target: str, *, timeout_s: float = 5.0, access: Access | None = None) -> ArbiterClient:
+    """A client with one connection that says nothing twice: what the server answers is seen as it is."""
+    return ArbiterClient(target, timeout_s=timeout_s, channels=1, service_config="{}", access=access)
 
 
 def failure_of(call: Callable[[], object]) -> CallFailed:
@@ -194,7 +198,7 @@ class RunningServer:
         except CallFailed as failure:
             raise AssertionError(f"not serving: {failure}\n{self.log}") from failure
 
-    def connect(self) -> contextlib.AbstractContextManager[RemoteArbiter]:
+    def connect(self) -> ArbiterClient:
         """A client with a channel of its own."""
         return connect(self.target, timeout_s=30.0)
 

@@ -12,7 +12,7 @@ from engine.cli.console import EXIT_ERRORS, fail
 from engine.protection import is_loopback
 
 if TYPE_CHECKING:  # imported when called, so that --help is quick
-    from engine.api.client import Access
+    from engine.client import Access
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class AccessFiles:
 
     def read(self, target: str) -> Access:
         """What they hold. Ends the command where it cannot be, or where a token would go in the clear."""
-        from engine.api.client import Access
+        from engine.client import Access
 
         if (self.tls_cert is None) != (self.tls_key is None):
             raise typer.BadParameter("--tls-cert and --tls-key go together")

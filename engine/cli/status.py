@@ -100,14 +100,13 @@ def _reachable(address: str) -> str:
 
 def _health(address: str) -> Mapping[str, bool]:
     """What health checks say of each service, by what people call it; nothing where nobody answers."""
-    from engine.api.client import CallFailed, connect
+    from engine.client import ArbiterClient, CallFailed
 
     try:
-        with connect(address, timeout_s=2.0) as remote:
-            told = {name: remote.health(service) for service, name in _SERVICES.items()}
+        with ArbiterClient(address, timeout_s=2.0, channels=1) as remote:
+            return {name: remote.is_ready(service) for service, name in _SERVICES.items()}
     except CallFailed:
         return {}
-    return {name: ready for name, ready in told.items() if ready is not None}
 
 
 def _table(seen: Condition) -> Table:

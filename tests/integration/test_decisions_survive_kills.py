@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from arbiter_at_work import AT_RISK, FRENCH, LOYAL, OBJECTOR, UNPROFILED, RunningServer, scene, settings_for
 
-from engine.api.client import CallFailed, RemoteArbiter
+from engine.client import ArbiterClient, CallFailed
 from engine.decisionlog.compressing import compress
 from engine.decisionlog.log import DecisionLog
 from engine.decisionlog.reading import DamageKind
@@ -51,7 +51,7 @@ class Load:
             for client in clients:
                 client.join()
 
-    def _decide(self, remote: RemoteArbiter) -> None:
+    def _decide(self, remote: ArbiterClient) -> None:
         for number, customer in enumerate(itertools.cycle((AT_RISK, LOYAL, OBJECTOR, UNPROFILED, FRENCH))):
             try:
                 reply = remote.decide(scene(customer))

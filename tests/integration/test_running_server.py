@@ -29,8 +29,8 @@ from arbiter_at_work import (
 )
 
 from engine._pb.arbiter.v1 import consent_service_pb2, types_pb2
-from engine.api.client import CallFailed, RemoteArbiter
 from engine.bootstrap import open_application
+from engine.client import ArbiterClient, CallFailed
 from engine.decisionlog.log import DecisionLog
 
 RETENTION = "business/retention.yaml"
@@ -392,7 +392,7 @@ def test_workers_share_request_ids(pair: _Place) -> None:
     assert len(set(ids)) == 1
 
 
-def ask_until_decided(arbiter: RemoteArbiter) -> str:
+def ask_until_decided(arbiter: ArbiterClient) -> str:
     """Sends one request with one id, again where another worker is at it right now."""
     for _ in range(1000):
         try:

@@ -11,18 +11,18 @@ from pathlib import Path
 import grpc
 import pytest
 import trustme
-from arbiter_at_work import AT_RISK, LOYAL, failure_of, reason_of, scene, settings_for
+from arbiter_at_work import AT_RISK, LOYAL, connect, failure_of, reason_of, scene, settings_for
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tokens_at_work import AUDIENCE, ISSUER, Issuer, chain_of, key_set, write_pair, yesterday
 
 from engine._pb.arbiter.v1 import consent_service_pb2, decision_service_pb2, types_pb2
-from engine.api.client import Access, CallFailed, connect
 from engine.api.event_servicer import EventServicer
 from engine.api.server import ApiServer, Servicers
 from engine.api.servicers import ConsentServicer, DecisionServicer, OutcomeServicer
 from engine.bootstrap import Application
+from engine.client import Access, CallFailed
 from engine.errors import SetupInvalid
 from engine.protection import Protection, is_loopback, protection_of
 from engine.service.watching import UNWATCHED

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 import structlog
-from arbiter_at_work import LOYAL, failure_of, reason_of, scene
+from arbiter_at_work import LOYAL, connect, failure_of, reason_of, scene
 from google.rpc import code_pb2, error_details_pb2
 
 from engine import errors
@@ -18,7 +18,6 @@ from engine._pb.arbiter.v1 import (
     decision_service_pb2,
     decision_service_pb2_grpc,
 )
-from engine.api.client import connect
 from engine.api.gate import CallGate
 from engine.api.interceptors import ErrorsToStatus, note
 from engine.api.status import CODES, DOMAIN, grpc_code, status_of

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from arbiter_at_work import AT_RISK, failure_of, query, scene, settings_for
+from arbiter_at_work import AT_RISK, connect, failure_of, query, scene, settings_for
 from prometheus_client import CollectorRegistry
 
-from engine.api.client import connect
 from engine.bootstrap import Application, build_server, open_application
 from engine.core.pipeline import decide
 from engine.core.steps import Step

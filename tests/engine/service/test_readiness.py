@@ -8,10 +8,9 @@ from pathlib import Path
 
 import grpc
 import pytest
-from arbiter_at_work import AT_RISK, scene, settings_for
+from arbiter_at_work import AT_RISK, connect, scene, settings_for
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from engine.api.client import connect
 from engine.bootstrap import build_server, open_application, watch_readiness
 from engine.monitor.metrics import Metrics
 from engine.service.readiness import is_writable

@@ -21,8 +21,8 @@ from starlette.testclient import TestClient
 from structlog.testing import capture_logs
 
 from engine._pb.arbiter.v1 import decision_service_pb2
-from engine.api.client import RemoteArbiter
 from engine.bootstrap import Application
+from engine.client import ArbiterClient
 from engine.errors import RequestInvalid
 from engine.service.watching import Unwatched
 from engine.web import gateway
@@ -51,7 +51,7 @@ def violations_in(reply: httpx2.Response) -> dict[str, str]:
     return {v["field"]: v["description"] for v in reply.json()["details"][1]["fieldViolations"]}
 
 
-def test_decision_over_http_is_that_over_grpc(browser: TestClient, arbiter: RemoteArbiter) -> None:
+def test_decision_over_http_is_that_over_grpc(browser: TestClient, arbiter: ArbiterClient) -> None:
     """Sent again with its id by the other way, it is the very same message."""
     request = scene(AT_RISK, request_id="both-ways")
 
