@@ -73,8 +73,9 @@ class Walk:
         if who:
             row = np.ascontiguousarray(row)
             self._run(self._walk_at, row.ctypes.data, who, sums.ctypes.data)
-        alone: Floats = sums[: self._askers] if asked is None else sums[: self._askers][asked]
-        return alone + sums[MAX_ASKERS]
+        alone = sums[: self._askers] if asked is None else sums[: self._askers][asked]
+        margins: Floats = alone + sums[MAX_ASKERS]
+        return margins
 
 
 def walk_of(ensemble: Ensemble, templates: Rows, *, own_columns: Places) -> Walk | None:
@@ -134,4 +135,3 @@ def _branches(ensemble: Ensemble, templates: Rows) -> npt.NDArray[np.void]:
     branches["if_left"] = np.where(own | always, bits, np.uint64(0)).sum(axis=0, dtype=np.uint64)
     branches["if_right"] = np.where(always, bits, np.uint64(0)).sum(axis=0, dtype=np.uint64)
     return branches
-
