@@ -186,7 +186,7 @@ def _system(name: str) -> Callable[[int, int, int], int]:
 
 KERNEL: Final = """
 %split = type { i32, i32, i32, i32, i32 } ; key, threshold, above, before, input: as SPLIT says
-%model = type { ptr, ptr, ptr, ptr, i64, i64, i64 } ; splits, firsts, factors, weights; forests, inputs, branches
+%model = type { ptr, ptr, ptr, ptr, i64, i64, i64 } ; four arrays and three counts
 
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 

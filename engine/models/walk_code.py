@@ -13,7 +13,7 @@ WALK: Final = """
 declare i64 @llvm.cttz.i64(i64, i1)
 
 ; Down all trees for up to 64 askers of one row at once: `asked` has a bit for each. A place below 0 is a
-; leaf. out: what the trees add up to for each asker alone, then what they add up to for all. Pointers are trusted.
+; leaf. out: what the trees add up to for each asker alone, then for all of them. Pointers are trusted.
 define void @walk(ptr %walk, ptr %x, i64 %asked, ptr %out) {
 entry:
   %stack = alloca [256 x %later], align 16
