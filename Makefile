@@ -9,13 +9,13 @@ BIN := $(VENV)/bin
 RUN_DEPS := $(VENV)/.run
 DEV_DEPS := $(VENV)/.dev
 
-.PHONY: demo serve test lint format types imports suite alone test-slow kills consent-million latency bench train proto lock clean
+.PHONY: demo serve test lint format types imports suite alone test-slow kills log-kills consent-million latency bench train proto lock clean
 
 demo: $(RUN_DEPS)
 	$(BIN)/arbiter demo
 
 serve: $(RUN_DEPS)
-	$(BIN)/arbiter serve --demo
+	$(BIN)/arbiter serve --demo --web 127.0.0.1:8080
 
 test: lint types imports suite alone
 
@@ -51,6 +51,10 @@ consent-million: $(DEV_DEPS)
 # A hundred kills of ingest processes, compared with an exact reference; about ten minutes.
 kills: $(DEV_DEPS)
 	$(BIN)/python -m pytest -m slow tests/engine/events/test_events_survive_kills.py
+
+# A hundred kills of a server under load: every decision that was answered is in the log; about ten minutes.
+log-kills: $(DEV_DEPS)
+	$(BIN)/python -m pytest -s -m slow tests/integration/test_decisions_survive_kills.py
 
 latency: $(DEV_DEPS)
 	$(BIN)/python -m loadtest latency

@@ -9,6 +9,8 @@ from typing import TextIO
 
 import structlog
 
+from engine.calls import with_call
+
 
 class _Unfailing:
     """A stream that loses a line rather than the work it tells of, e.g. on a full disk."""
@@ -35,6 +37,7 @@ def configure(level: str) -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            with_call,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.dev.ConsoleRenderer() if readable else structlog.processors.dict_tracebacks,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import grpc
@@ -90,11 +91,22 @@ class Arbiter(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How to reach a protected server, in PEM but for the token; without authorities, in the clear."""
+
+    authorities: bytes | None = None
+    certificate: bytes | None = None
+    key: bytes | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+
+
 class RemoteArbiter:
     """Arbiter behind a gRPC address; made by `connect`."""
 
-    def __init__(self, channel: grpc.Channel, timeout_s: float) -> None:
+    def __init__(self, channel: grpc.Channel, timeout_s: float, token: str | None = None) -> None:
         self._timeout_s = timeout_s
+        self._metadata = () if token is None else (("authorization", f"Bearer {token}"),)
         decisions = decision_service_pb2_grpc.DecisionServiceStub(channel)
         outcomes = outcome_service_pb2_grpc.OutcomeServiceStub(channel)
         consents = consent_service_pb2_grpc.ConsentServiceStub(channel)
@@ -119,7 +131,7 @@ class RemoteArbiter:
     ) -> Callable[[Request], Response]:
         def call(request: Request) -> Response:
             try:
-                return method(request, timeout=self._timeout_s)
+                return method(request, timeout=self._timeout_s, metadata=self._metadata)
             except grpc.RpcError as error:
                 raise CallFailed(_status(error)) from error
 
@@ -127,10 +139,18 @@ class RemoteArbiter:
 
 
 @contextmanager
-def connect(target: str, *, timeout_s: float = 5.0) -> Iterator[RemoteArbiter]:
+def connect(target: str, *, timeout_s: float = 5.0, access: Access | None = None) -> Iterator[RemoteArbiter]:
     """Arbiter at an address such as "localhost:50051"; each call waits `timeout_s` at most."""
-    with grpc.insecure_channel(target) as channel:
-        yield RemoteArbiter(channel, timeout_s)
+    given = access or Access()
+    with _channel(target, given) as channel:
+        yield RemoteArbiter(channel, timeout_s, given.token)
+
+
+def _channel(target: str, access: Access) -> grpc.Channel:
+    if access.authorities is None:
+        return grpc.insecure_channel(target)
+    credentials = grpc.ssl_channel_credentials(access.authorities, access.key, access.certificate)
+    return grpc.secure_channel(target, credentials)
 
 
 def _status(error: grpc.RpcError) -> status_pb2.Status:

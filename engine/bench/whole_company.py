@@ -10,6 +10,7 @@ and has been contacted before: whoever consents to less is less work.
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -27,16 +28,22 @@ from engine.stores import open_store
 from feature_store.schema import load_schema
 
 
-def write_company(folder: Path, size: Size) -> Company:
-    """Writes schema, models, rules and catalogue of a company. Raises PartMissing without LightGBM."""
+def write_company(folder: Path, size: Size, *, like: Company | None = None) -> Company:
+    """Writes schema, models, rules and catalogue of a company. Raises PartMissing without LightGBM.
+
+    The models are those of the company it is `like`, which has the same features and targets.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     company = described(folder, size)
     schema = folder / "schema.toml"
     schema.write_text(schema_toml(company.features), encoding="utf-8")
+    write_rules(company)
+    if like is not None:
+        shutil.copytree(like.folder / "registry", folder / "registry")
+        return company
     targets = [offer.target for offer in company.offers[: size.targets]]
     learning = Learning(company.features, targets, load_schema(schema), size.trees)
     publish_models(learning, registry=folder / "registry", boosters=company.boosters)
-    write_rules(company)
     return company
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -83,18 +83,16 @@ def _history(company: Company, number: int, now_ms: int) -> ContactHistory:
     return ContactHistory(tuple(events), tuple(keys))
 
 
-def fill(store: OnlineStore, company: Company, *, now_ms: int) -> None:
-    """Puts the customers with consents and contacts into a store."""
+def fill(store: OnlineStore, company: Company, *, now_ms: int, met: Collection[int] | None = None) -> None:
+    """Puts the customers into a store, and the consents and contacts of those `met`: of all by default."""
     schema = company.folder / "schema.toml"
     store.put_schema(load_schema(schema).digest, schema.read_text(encoding="utf-8"))
+    for block in customers_of(company, now_ms=now_ms):
+        store.put_customers(block)
+    numbers = range(company.size.customers) if met is None else met
+    store.put_consents((customer_id(n), record) for n in numbers for record in consents_of(n, now_ms))
 
     def contacted(name: str, _: CustomerRecord) -> CustomerChange:
         return CustomerChange(contacts=_history(company, int(name[1:]) - _FIRST_ID, now_ms))
 
-    for block in customers_of(company, now_ms=now_ms):
-        names = [name for name, _ in block]
-        store.put_customers(block)
-        store.put_consents(
-            (name, record) for name in names for record in consents_of(int(name[1:]) - _FIRST_ID, now_ms)
-        )
-        store.update(names, contacted)
+    store.update([customer_id(number) for number in numbers], contacted)

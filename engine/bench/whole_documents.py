@@ -12,10 +12,12 @@ from engine.bench.whole_rules import GROUPS, Rule
 from engine.bench.whole_shape import Company, Offer
 from engine.core.reasons import PLACEHOLDERS
 
-CHANNELS: Final = {"web": "account_banner", "app": "home_card", "call_center": "screen_pop"}
+CHANNELS: Final = {"web": "account_banner", "call_center": "screen_pop"}
+"""With a treatment on each, the catalogue of a thousand actions is just below the megabyte of a rule file."""
 SHOWN_LIMIT: Final = 2
 MAX_PER_GROUP: Final = 2
 THRESHOLD: Final = 1.0
+CHURN_BANDS: Final = {"low": 0.0, "medium": 0.3, "high": 0.55}
 _RULES_A_FILE: Final = 500
 
 Document = Mapping[str, Any]
@@ -29,7 +31,7 @@ def write_rules(company: Company) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         named = {"name": path.stem, "owner": "benchmark", "description": "Made by engine.bench.whole_company"}
         whole = {"apiVersion": "arbiter/v1", "metadata": named, **document}
-        path.write_text(json.dumps(whole, indent=1), encoding="utf-8")
+        path.write_text(json.dumps(whole, indent=0), encoding="utf-8")
 
 
 def _documents(company: Company) -> Iterator[tuple[str, Document]]:
@@ -56,7 +58,7 @@ def _vocabulary() -> Document:
         "identity_types": ["phone"],
         "context": [{"name": "page", "type": "string", "description": "Path of the page in view"}],
         "signals": [],
-        "churn_bands": {"low": 0.0, "medium": 0.3, "high": 0.55},
+        "churn_bands": CHURN_BANDS,
     }
 
 
@@ -85,16 +87,23 @@ def _action(offer: Offer) -> Document:
 
 
 def _treatment(action: str, channel: str, place: str) -> Document:
+    headline, body = treatment_texts(action)
     return {
         "id": f"{action}.{channel}",
         "channel": channel,
         "placements": [place],
-        "headline": {"en": f"More for less with {action}"},
-        "body": {
-            "en": "From your next bill on you have more of what you use and pay less for it, for twelve "
-            "months, on the plan you have today. Nothing else changes, and you can leave at any time."
-        },
+        "headline": {"en": headline},
+        "body": {"en": body},
     }
+
+
+def treatment_texts(action: str) -> tuple[str, str]:
+    """Headline and body of an action."""
+    return (
+        f"More for less with {action}",
+        "From your next bill on you have more of what you use and pay less for it, for twelve months, on the "
+        "plan you have today. Nothing else changes, and you can leave at any time.",
+    )
 
 
 def _reason(code: str, agent: str, customer: str) -> Document:

@@ -1,8 +1,8 @@
 """The rules of the benchmark's company: as many as asked, of the kinds that companies have, from a formula.
 
 Each is written once, in words that CEL and zen's expressions share, so that another engine can be asked the
-same. Rules that remove do so rarely, and the more rules there are the more rarely: however many there are,
-about as many actions stay.
+same. The more rules there are the more rarely each holds, so however many there are, about as many actions
+stay, and a reply has about as much to say.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ GROUPS: Final = ("retention", "cross_sell", "upgrade", "service", "care")
 TAGS: Final = ("addon", "bundle", "commitment", "discount", "seasonal", "technical")
 _REMOVED_BY_ALL: Final = 5.0
 """Rules of a set that remove what they are about from the average customer, were each about every action."""
+_HELD_BY_ALL: Final = 25.0
+"""Rules of a set that would pull a lever for the average customer, did each pull one."""
 _ACTIONS_NAMED: Final = 6
 
 Effect = Literal["allow", "deny", "lever", "weight"]
@@ -42,10 +44,10 @@ KINDS: Final = (
     Kind("only-plans", "allow", "{plans} || {figure} < {seldom}", "applicability"),
     Kind("not-at-risk", "deny", "scores.churn >= 0.5 && {figure} >= {seldom}", "suitability"),
     Kind("interested", "allow", "scores.propensity >= {interest}", "suitability", asks_about_action=True),
-    Kind("heavy-use", "lever", "{figure} >= 50.05", shown=True),
-    Kind("at-risk", "lever", "scores.churn >= 0.4 && {count} >= 6"),
-    Kind("dear-action", "lever", "action.value >= 80.0 && {figure} < 60.05", asks_about_action=True),
-    Kind("billing-page", "weight", 'context.page == "/billing" && {figure} < 90.05'),
+    Kind("heavy-use", "lever", "{count} >= 2 && {figure} >= {often}", shown=True),
+    Kind("at-risk", "lever", "scores.churn >= 0.4 && {figure} >= {often}"),
+    Kind("dear-action", "lever", "action.value >= 80.0 && {figure} >= {often}", asks_about_action=True),
+    Kind("billing-page", "weight", 'context.page == "/billing" && {figure} >= {often}'),
 )
 """As often each. `{figure}`, `{count}`, `{flag}` and `{plans}` read features that differ between rules."""
 
@@ -73,13 +75,13 @@ class Rule:
 def rules_of(count: int, *, features: Sequence[Known], actions: Sequence[str]) -> list[Rule]:
     """So many rules over these features and actions."""
     read = [known for known in features if known.read_by_rules]
-    share = min(0.4, _REMOVED_BY_ALL / count)
-    return [_rule(number, share, read, actions) for number in range(count)]
+    return [_rule(number, count, read, actions) for number in range(count)]
 
 
-def _rule(number: int, share: float, read: Sequence[Known], actions: Sequence[str]) -> Rule:
+def _rule(number: int, count: int, read: Sequence[Known], actions: Sequence[str]) -> Rule:
     kind, turn = KINDS[number % len(KINDS)], number // len(KINDS)
     figure = _of_type(read, "double", number + turn)
+    share = min(0.4, _REMOVED_BY_ALL / count)
     amount = round(0.05 + 0.01 * (number % 17), 2)
     when = kind.when.format(
         figure=figure,
@@ -88,6 +90,7 @@ def _rule(number: int, share: float, read: Sequence[Known], actions: Sequence[st
         plans=_plans(read, turn),
         rare=_top(share),
         seldom=_top(2 * share),
+        often=_top(min(0.5, _HELD_BY_ALL / count)),
         interest=f"{0.02 + 0.001 * (turn % 20):.3f}",
     )
     return Rule(

@@ -34,6 +34,10 @@ class Size:
         return min(self.candidates, MAX_TARGETS)
 
 
+STANDARD: Final = Size()
+"""The company of every claim."""
+
+
 @dataclass(frozen=True, slots=True)
 class Offer:
     """An action of the catalogue, as any engine may know it."""

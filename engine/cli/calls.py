@@ -12,6 +12,7 @@ import typer
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from engine.cli.access import NO_ACCESS_FILES, AccessFiles
 from engine.cli.console import (
     EXIT_ERRORS,
     EXIT_UNAVAILABLE,
@@ -31,18 +32,25 @@ _NO_CONNECTION = "failed to connect to all addresses; last error: UNKNOWN: "
 
 @contextmanager
 def arbiter(
-    target: str | None, *, local: bool, data_dir: Path | None, rules: Path | None
+    target: str | None,
+    *,
+    local: bool,
+    data_dir: Path | None,
+    rules: Path | None,
+    access: AccessFiles = NO_ACCESS_FILES,
 ) -> Iterator[Arbiter]:
     """Whom to call: the server at `target`, or this process. Failed calls end the command in words."""
     if local and target is not None:
         raise typer.BadParameter("give either --target or --local")
     if not local and (data_dir or rules):
         raise typer.BadParameter("--data-dir and --rules go with --local; a running server has its own")
+    if local and access.given():
+        raise typer.BadParameter("the options of TLS and tokens go with a server, not with --local")
     from engine.api.client import CallFailed, connect
 
     place = "" if local else target or f"localhost:{effective_settings().port}"
     try:
-        with _in_process(data_dir, rules) if local else connect(place) as callee:
+        with _in_process(data_dir, rules) if local else connect(place, access=access.read(place)) as callee:
             yield callee
     except CallFailed as failure:
         report(failure, place)

@@ -33,6 +33,9 @@ def serve(
     metrics: Annotated[
         str | None, typer.Option(help="Serve metrics for Prometheus at HOST:PORT; off by default.")
     ] = None,
+    web: Annotated[
+        str | None, typer.Option(help="Serve pages and JSON over HTTP at HOST:PORT; off by default.")
+    ] = None,
     reflection: Annotated[bool | None, typer.Option(help="Serve gRPC reflection.")] = None,
     demo: Annotated[
         bool, typer.Option("--demo", help="First load the demo company, unless it is there.")
@@ -51,6 +54,7 @@ def serve(
         rules=rules,
         registry=registry,
         metrics=metrics,
+        web=web,
         reflection=reflection,
     )
     require_folder(settings)
@@ -68,8 +72,9 @@ def _introduce(settings: Settings, *, demo: bool) -> None:
     place = "a free port, PORT below" if settings.port == 0 else f"{settings.host}:{settings.port}"
     customer = next(iter(CAST)) if demo else "ID"
     target = "" if settings.port == load_settings({}).port else f" --target localhost:{port}"
+    over_http = "" if settings.web_address is None else f"Over HTTP: http://{settings.web}\n"
     err.print(
         f"[bold]Arbiter[/] listens on {place} as soon as it says server.ready. In another terminal, try\n"
         f"    arbiter decide --customer {customer} --channel web{target}\n"
-        f"Data: {settings.data_dir}. Ctrl-C stops.\n"
+        f"{over_http}Data: {settings.data_dir}. Ctrl-C stops.\n"
     )

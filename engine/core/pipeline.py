@@ -20,7 +20,8 @@ from engine.core.policy import Pulls
 from engine.core.rulebook import Mask
 from engine.core.scoring import ScoringError
 from engine.core.snapshot import Snapshot
-from engine.core.supply import PLENTY, Supply
+from engine.core.steps import Passed, Step
+from engine.core.supply import DEADLINE, MODELS_SLOW, PLENTY, UNRECORDED, Supply
 from engine.domain import (
     ChurnRisk,
     ConsentUsed,
@@ -62,6 +63,7 @@ class _Work:
     churn: float | None = None
     with_model_reasons: bool = True
     with_rule_reasons: bool = True
+    passed: Passed | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,6 +87,7 @@ def decide(
     supply: Supply = PLENTY,
     with_model_reasons: bool = True,
     with_rule_reasons: bool = True,
+    passed: Passed | None = None,
 ) -> Decision:
     """The next best actions for one customer, with the fate of every catalogue action.
 
@@ -93,10 +96,13 @@ def decide(
     `with_model_reasons=False` leaves out the reasons models give, which are most of the work;
     `with_rule_reasons=False` those rules give, why nothing is proposed, missing inputs and shadow rules.
     Ranks, priorities and fates are the same, which is what comparing many decisions needs.
+    `passed` is told of each step that has ended, for who times them; the answer does not depend on it.
     """
-    work = _begin(snapshot, request, state, now_ms)
+    work = _begin(snapshot, request, state, now_ms, supply)
     _supplied(work, supply)
-    work.with_model_reasons, work.with_rule_reasons = with_model_reasons, with_rule_reasons
+    work.passed = passed
+    work.with_model_reasons = with_model_reasons and DEADLINE not in supply.degraded_by
+    work.with_rule_reasons = with_rule_reasons
     return _decided(work)[0]
 
 
@@ -109,7 +115,7 @@ def decide_examined(
     supply: Supply = PLENTY,
 ) -> tuple[Decision, Examination]:
     """Decides without reasons, as `decide` can, and returns what the rules said too; for comparing."""
-    work = _begin(snapshot, request, state, now_ms)
+    work = _begin(snapshot, request, state, now_ms, supply)
     _supplied(work, supply)
     work.with_model_reasons = work.with_rule_reasons = False
     return _decided(work)
@@ -126,6 +132,8 @@ def _decided(work: _Work) -> tuple[Decision, Examination]:
     candidates = work.account.candidates().tolist()
     for verdict in examination.verdicts:
         policy.grounds(verdict, candidates, work.pulls, told=work.with_rule_reasons)
+    if work.passed is not None:
+        work.passed(Step.CONTACT)
     return _answer(work, candidates), examination
 
 
@@ -140,11 +148,17 @@ def _judge(work: _Work) -> Examination:
     """From the catalogue to the candidates that the rules leave."""
     _filter(work)
     _gate(work)
+    if work.passed is not None:
+        work.passed(Step.CONSENT)
     passed_gate = work.account.alive.copy()
     before = _apply(work, work.snapshot.before_scores)
+    if work.passed is not None:
+        work.passed(Step.POLICY)
     _score(work)
     passed_before = work.account.alive.copy()
     after = _apply(work, work.snapshot.after_scores)
+    if work.passed is not None:
+        work.passed(Step.POLICY)
     return Examination(work.inputs, (before, after), (passed_gate, passed_before))
 
 
@@ -161,9 +175,17 @@ def inputs_seen(
     }
 
 
-def _begin(snapshot: Snapshot, request: DecisionRequest, state: CustomerState, now_ms: int) -> _Work:
+def _begin(
+    snapshot: Snapshot,
+    request: DecisionRequest,
+    state: CustomerState,
+    now_ms: int,
+    supply: Supply = PLENTY,
+) -> _Work:
     rulebook = snapshot.rulebook
     consents = consent.judge_request(rulebook.consent, request, state, now_ms=now_ms)
+    if UNRECORDED in supply.degraded_by:
+        consents = consent.without_record(consents)
     profiled = consents[rulebook.consent.profiling_purpose].permitted
     inputs = gather(
         layout=snapshot.layout,
@@ -230,16 +252,20 @@ def _apply(work: _Work, stage: policy.PolicyStage) -> policy.Verdict:
 def _score(work: _Work) -> None:
     """Scores churn and the surviving candidates, where profiling is permitted."""
     candidates = work.account.candidates()
-    if not work.profiled or not len(candidates):
+    if not work.profiled or not len(candidates) or MODELS_SLOW in work.supply.degraded_by:
         return
     if work.churn_wanted:
         _score_churn(work)
+        if work.passed is not None:
+            work.passed(Step.CHURN)
     try:
         scored = np.full(len(work.snapshot.catalogue.actions), np.nan)
         scored[candidates] = work.snapshot.scorer.propensity(work.inputs.vector, candidates)
         work.inputs.frame.propensity = scored
     except ScoringError as error:
         work.degraded_by.append(f"model:{error.model}")
+    if work.passed is not None:
+        work.passed(Step.PROPENSITY)
 
 
 def _score_churn(work: _Work) -> None:
@@ -277,6 +303,8 @@ def _answer(work: _Work, candidates: list[int]) -> Decision:
         currency=rulebook.currency,
         limit=work.request.limit,
     )
+    if work.passed is not None:
+        work.passed(Step.ARBITRATE)
     churn = _churn_risk(work)
     by_model = _why_propensities(work, chosen)
     actions = tuple(
@@ -286,6 +314,8 @@ def _answer(work: _Work, candidates: list[int]) -> Decision:
         ]
     )
     suppressed = tuple([fate for fate in work.account.fates if fate is not None])
+    if work.passed is not None:
+        work.passed(Step.EXPLAIN)
     return Decision(
         versions=work.snapshot.versions,
         actions=actions,

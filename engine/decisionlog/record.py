@@ -7,8 +7,8 @@ Feature vectors are base64 of little-endian float32, so every bit comes back, Na
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Final, TypeVar, get_origin
 
@@ -17,29 +17,13 @@ import numpy as np
 
 from engine.core.supply import PLENTY, Held, Supply
 from engine.decisionlog.errors import UnreadableRecord
-from engine.domain import (
-    ChurnRisk,
-    ConsentUsed,
-    Decision,
-    DecisionRequest,
-    MissingInput,
-    RankedAction,
-    Reason,
-    Stage,
-    SuppressedAction,
-    Versions,
-)
+from engine.domain import Decision, DecisionRequest, RankedAction, SuppressedAction
 from feature_store.state import CustomerState
 
 RECORD_FORMAT: Final = 1
 """Raised when a change keeps older engines from reading a record, or newer ones from reading old records."""
 
 Value = TypeVar("Value")
-
-_FATES_KEPT: Final = 4096
-"""Encoded fates that are kept, some 400 bytes each; then all of them are let go."""
-_known_fates: dict[tuple[str, int], tuple[tuple[Reason, ...], Stage, bytes]] = {}
-"""By action and the identity of its reasons, which rules and arbitration share between decisions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -97,100 +81,9 @@ def encode_record(record: DecisionRecord) -> bytes:
     What a store compares contacts by (`contacts_token`) is left out: it is no part of what was decided from.
     """
     _require_finite(_numbers(record.decision) + _context_numbers(record.request))
-    return encode_payload(_as_logged(record), format=RECORD_FORMAT)
-
-
-def _as_logged(record: DecisionRecord) -> _LoggedRecord:
-    """The record with its fates encoded: what decisions share is encoded once for all of them."""
-    state, decision = record.state, record.decision
-    if state.contacts_token:
-        state = CustomerState(
-            customer_id=state.customer_id,
-            features=state.features,
-            consents=state.consents,
-            contacts=state.contacts,
-            signals=state.signals,
-            consents_readable=state.consents_readable,
-            merged_features=state.merged_features,
-        )
-    told = _LoggedDecision(
-        decision.versions,
-        decision.actions,
-        msgspec.Raw(_fates(decision.suppressed)),
-        decision.no_action,
-        decision.consents,
-        decision.profiled,
-        decision.degraded_by,
-        decision.missing_inputs,
-        decision.churn,
-        decision.shadow_rules,
-    )
-    return _LoggedRecord(
-        record.decision_id,
-        record.now_ms,
-        record.request,
-        state,
-        told,
-        record.identity_type,
-        record.request_id,
-        record.request_fingerprint,
-        record.supply,
-        record.hold_key,
-        record.held,
-    )
-
-
-class _LoggedDecision(msgspec.Struct):
-    """`Decision`, its fates encoded."""
-
-    versions: Versions
-    actions: tuple[RankedAction, ...]
-    suppressed: msgspec.Raw
-    no_action: tuple[Reason, ...] | None
-    consents: tuple[ConsentUsed, ...]
-    profiled: bool
-    degraded_by: tuple[str, ...]
-    missing_inputs: tuple[MissingInput, ...]
-    churn: ChurnRisk | None
-    shadow_rules: tuple[str, ...]
-
-
-class _LoggedRecord(msgspec.Struct):
-    """`DecisionRecord`, its fates encoded."""
-
-    decision_id: str
-    now_ms: int
-    request: DecisionRequest
-    state: CustomerState
-    decision: _LoggedDecision
-    identity_type: str
-    request_id: str
-    request_fingerprint: str
-    supply: Supply | None
-    hold_key: str
-    held: tuple[Held, ...]
-
-
-def _fates(suppressed: Sequence[SuppressedAction]) -> bytes:
-    """The fates as a JSON array."""
-    parts = []
-    for fate in suppressed:
-        key = fate.action_id, id(fate.reasons)
-        known = _known_fates.get(key)
-        if known is None or known[0] is not fate.reasons or known[1] is not fate.stage:
-            known = _remember(key, fate)
-        priority = fate.priority
-        parts.append(known[2] + (b"null}" if priority is None else _encoder.encode(priority) + b"}"))
-    return b"[" + b",".join(parts) + b"]"
-
-
-def _remember(key: tuple[str, int], fate: SuppressedAction) -> tuple[tuple[Reason, ...], Stage, bytes]:
-    """Everything of a fate but its priority, which is last; it keeps the reasons, and so their identity."""
-    if len(_known_fates) >= _FATES_KEPT:
-        _known_fates.clear()
-    text = _encoder.encode(SuppressedAction(fate.action_id, fate.stage, fate.reasons))
-    known = _known_fates[key] = fate.reasons, fate.stage, text.removesuffix(b"null}")
-    return known
+    if record.state.contacts_token:
+        record = replace(record, state=replace(record.state, contacts_token=b""))
+    return encode_payload(record, format=RECORD_FORMAT)
 
 
 def decode_record(data: bytes) -> DecisionRecord:
@@ -241,19 +134,22 @@ def _context_numbers(request: DecisionRequest) -> list[float]:
 
 def _require_finite(numbers: list[float]) -> None:
     """JSON has no NaN: it would be written as null and never be read again, so it is refused here."""
-    if not all(map(isfinite, numbers)):
+    if not isfinite(sum(numbers)) and not all(map(isfinite, numbers)):  # a sum may also be too large
         raise ValueError("a decision with NaN or an infinity in it cannot be logged")
 
 
 def _numbers(decision: Decision) -> list[float]:
-    numbers = [] if decision.churn is None else [decision.churn.probability]
-    reasons: list[Reason] = [*(decision.no_action or ()), *(decision.churn.reasons if decision.churn else ())]
     candidates: tuple[RankedAction | SuppressedAction, ...] = (*decision.actions, *decision.suppressed)
+    numbers = [reason.contribution for action in candidates for reason in action.reasons]
     for action in candidates:
-        reasons += action.reasons
         if (priority := action.priority) is not None:
             numbers += (priority.priority, priority.propensity, priority.weight, priority.value)
-            numbers += [lever.share for lever in priority.levers]
+            if priority.levers:
+                numbers += [lever.share for lever in priority.levers]
+    reasons = decision.no_action or ()
+    if decision.churn is not None:
+        numbers.append(decision.churn.probability)
+        reasons += decision.churn.reasons
     numbers += [reason.contribution for reason in reasons]
     return numbers
 

@@ -19,6 +19,7 @@ from engine.service.decisions import Decisions
 
 Item = decision_service_pb2.DecideBatchItem
 Request = decision_service_pb2.DecideRequest
+Result = decision_service_pb2.DecideBatchResult
 
 
 class _BatchClient:
@@ -127,7 +128,7 @@ def test_bug_in_one_item_does_not_harm_the_others(application: Application) -> N
     items = [Item(correlation_id=name, request=scene(LOYAL)) for name in ("1", "2", "3")]
 
     with capture_logs() as logged:
-        results = [servicer._decide_item(item) for item in items]
+        results = [Result.FromString(servicer._decide_item(item)) for item in items]
 
     assert [r.error.code for r in results] == [0, code_pb2.INTERNAL, 0]
     assert [entry["event"] for entry in logged] == ["call.failed"]

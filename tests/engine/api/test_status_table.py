@@ -79,7 +79,7 @@ class _Broken(decision_service_pb2_grpc.DecisionServiceServicer):
 
 def test_bug_in_a_servicer_reaches_the_client_as_internal(capfd: pytest.CaptureFixture[str]) -> None:
     """The client learns that it was us, the log learns what it was."""
-    server = grpc.server(ThreadPoolExecutor(1), interceptors=[ErrorsToStatus(CallGate(), UNWATCHED.called)])
+    server = grpc.server(ThreadPoolExecutor(1), interceptors=[ErrorsToStatus(CallGate(), UNWATCHED)])
     decision_service_pb2_grpc.add_DecisionServiceServicer_to_server(_Broken(), server)
     port = server.add_insecure_port("localhost:0")
     server.start()

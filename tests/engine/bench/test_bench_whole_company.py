@@ -8,64 +8,50 @@ import numpy as np
 import pytest
 
 from engine.bench import whole_company
-from engine.bench.whole_company import write_company
-from engine.bench.whole_customers import customer_id, fill
+from engine.bench.whole_customers import customer_id
 from engine.bench.whole_documents import write_rules
 from engine.bench.whole_features import features_of, schema_toml, values_of
 from engine.bench.whole_shape import Company, Size, described
-from engine.bootstrap import open_application, wall_clock_ms
+from engine.bootstrap import open_application
 from engine.core.rulebook import InputType
 from engine.domain import Decision
 from engine.rulefiles import analyse_rules
 from engine.service.requests import DecisionQuery
-from engine.stores import open_store
 
-SMALL = Size(candidates=30, rules=50, features=40, customers=40, trees=12)
-
-
-@pytest.fixture(scope="module")
-def company(tmp_path_factory: pytest.TempPathFactory) -> Company:
-    """A company with small models and its store filled."""
-    made = write_company(tmp_path_factory.mktemp("whole"), SMALL)
-    settings = made.settings()
-    settings.data_dir.mkdir()
-    store = open_store(settings)
-    fill(store, made, now_ms=wall_clock_ms())
-    store.close()
-    return made
+CANDIDATES, CUSTOMERS = 30, 40
 
 
 @pytest.fixture(scope="module")
-def decisions(company: Company) -> list[Decision]:
+def decisions(whole_company: Company) -> list[Decision]:
     """What is decided for every customer, on the web."""
     page = {"page": (InputType.STRING, "/billing")}
-    with open_application(company.settings()) as application:
+    with open_application(whole_company.settings()) as application:
         return [
             application.decisions.decide(
                 DecisionQuery(customer_id=customer_id(number), channel="web", limit=3, context=page)
             ).record.decision
-            for number in range(SMALL.customers)
+            for number in range(CUSTOMERS)
         ]
 
 
-def test_its_rule_set_has_neither_errors_nor_warnings(company: Company) -> None:
+def test_its_rule_set_has_neither_errors_nor_warnings(whole_company: Company) -> None:
     """Fifty rules, thirty actions and seven contact policies compile."""
-    found, rulebook = analyse_rules(company.settings())
+    found, rulebook = analyse_rules(whole_company.settings())
 
     assert found == []
     assert rulebook is not None
     assert len(rulebook.actions) == 30
-    assert len(company.rules) == 50
+    assert len(whole_company.rules) == 50
 
 
 @pytest.mark.parametrize("size", [Size(10, 50, 20), Size(100, 500, 80)])
-def test_other_sizes_compile_as_well(company: Company, tmp_path: Path, size: Size) -> None:
+def test_other_sizes_compile_as_well(whole_company: Company, tmp_path: Path, size: Size) -> None:
     """Fewer and more of everything than usual."""
     other = described(tmp_path, size)
     (tmp_path / "schema.toml").write_text(schema_toml(other.features), encoding="utf-8")
     write_rules(other)
 
-    found, rulebook = analyse_rules(other.settings(registry=company.settings().registry))
+    found, rulebook = analyse_rules(other.settings(registry=whole_company.settings().registry))
 
     assert [problem for problem in found if problem.severity == "error"] == []
     assert rulebook is not None
@@ -77,8 +63,8 @@ def test_a_decision_takes_all_the_work_there_is(decisions: list[Decision]) -> No
     stages = {str(action.stage) for decision in decisions for action in decision.suppressed}
     sources = {reason.source for d in decisions for action in d.actions for reason in action.reasons}
 
-    assert all(len(d.actions) + len(d.suppressed) == SMALL.candidates for d in decisions)
-    assert sum(len(d.actions) == 3 for d in decisions) > SMALL.customers / 2
+    assert all(len(d.actions) + len(d.suppressed) == CANDIDATES for d in decisions)
+    assert sum(len(d.actions) == 3 for d in decisions) > CUSTOMERS / 2
     assert {"eligibility", "applicability", "suitability", "contact", "arbitration"} <= stages
     assert {"rule", "model"} <= {str(source) for source in sources}
     assert all(d.profiled and not d.degraded_by for d in decisions)

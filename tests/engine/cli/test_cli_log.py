@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -82,3 +83,37 @@ def test_a_decision_the_log_does_not_hold_ends_with_3(
 
     assert (result.exit_code, result.stdout) == (3, "")
     assert other in result.stderr
+
+
+@pytest.fixture
+def ended(own_company: Path, decision_id: str, tmp_path: Path) -> Path:
+    """A data directory with nothing but a log that nobody writes."""
+    shutil.copytree(own_company / "decisions", tmp_path / "decisions")
+    return tmp_path
+
+
+def test_compress_leaves_every_decision_where_it_was(run: Run, ended: Path, decision_id: str) -> None:
+    """It says what each file was and is; decisions are found as before, and the log is whole."""
+    young = run("log", "compress", "--ended", 5, "--data-dir", ended)
+    told = run("log", "compress", "--data-dir", ended)
+    again = run("log", "compress", "--data-dir", ended, "--json")
+
+    shown = run("log", "show", decision_id, "--data-dir", ended)
+    whole = run("log", "verify", "--data-dir", ended)
+    assert "0 files" in young.stdout
+    assert ".seg: " in told.stdout
+    assert json.loads(again.stdout) == {"segments": []}
+    assert json.loads(shown.stdout)["decision_id"] == decision_id
+    assert (whole.exit_code, "decisions: whole" in whole.stdout) == (0, True)
+
+
+def test_compress_ends_with_4_where_a_file_is_damaged(run: Run, ended: Path) -> None:
+    """The damaged file stays; what is wrong with it is told."""
+    for path in (ended / "decisions").glob("*.seg"):
+        path.write_bytes(path.read_bytes() + b"torn")
+
+    result = run("log", "compress", "--data-dir", ended, "--json")
+
+    assert result.exit_code == 4
+    assert "its writer died while writing" in json.loads(result.stdout)["segments"][0]["refused"]
+    assert "stays as it is" in result.stderr

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from arbiter_at_work import LOYAL, copied_rules, query, reasons_of, scene, settings_for
 from google.protobuf.timestamp_pb2 import Timestamp
+from msgspec import structs
 
 from engine._pb.arbiter.v1 import consent_service_pb2, types_pb2
 from engine.api.client import RemoteArbiter
@@ -208,7 +209,8 @@ def test_an_answer_goes_out_where_the_objection_cannot_be_kept(keeping: Applicat
         decided,
         request=replace(decided.request, global_privacy_control=True),
         decision=replace(
-            decided.decision, consents=tuple(replace(u, signal=GPC) for u in decided.decision.consents)
+            decided.decision,
+            consents=tuple(structs.replace(u, signal=GPC) for u in decided.decision.consents),
         ),
     )
     asked = []
