@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from engine.bench import drift, events, growth, holding, memory, reasons, rules, store, whole
+from engine.bench import drift, events, growth, holding, hotpath, memory, reasons, rules, store, whole
 from engine.bench.parts import Disagreement, PartMissing
 
 BENCHMARKS: Final[Mapping[str, Callable[[], dict[str, float]]]] = {
@@ -26,6 +26,7 @@ BENCHMARKS: Final[Mapping[str, Callable[[], dict[str, float]]]] = {
     "whole": whole.measure,
     "growth": growth.measure,
     "memory": memory.measure,
+    "hotpath": hotpath.measure,
 }
 QUICK: Final[Mapping[str, Callable[[], dict[str, float]]]] = {
     "whole": partial(whole.measure, whole.QUICK),
@@ -53,6 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs what is asked for; 0 where all ran, 2 where a part is missing or two engines disagree."""
     asked = _arguments(arguments)
     figures: dict[str, Figure] = {}
+    if asked.write_budget:
+        figures |= hotpath.write_budget()
+        sys.stdout.writelines(f"{name:28} {value:12}\n" for name, value in figures.items())
+        return 0
     try:
         for name in asked.names or [name for name in BENCHMARKS if name not in ONLY_BY_NAME]:
             figures |= _measure(name, asked)()
@@ -79,6 +84,9 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], help="which; all where none is named")
     parser.add_argument("--quick", action="store_true", help="a minute at most, of those that take longer")
     parser.add_argument("--calls", type=int, help="of memory: how many instead of a million")
+    parser.add_argument(
+        "--write-budget", action="store_true", help="make what a decision costs now the budget of `hotpath`"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"), help="file that keeps figures")
     return parser.parse_args(arguments)

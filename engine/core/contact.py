@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final
 
 import numpy as np
 
@@ -22,6 +24,8 @@ _EVENT_KEY: Mapping[CountedPer, Callable[[ContactEvent], str]] = {
     CountedPer.PURPOSE: lambda e: e.purpose,
     CountedPer.OVERALL: lambda _: "",
 }
+_REMEMBERED: Final = 1024
+"""Sets of policies whose reasons decisions share."""
 _COUNTING = frozenset({ContactKind.CAP, ContactKind.COOLDOWN, ContactKind.EXCLUSION})
 
 
@@ -108,34 +112,42 @@ def budget_name(policy: ContactPolicy, action: Action, channel: str) -> str:
 def limit(account: Account, *, limits: Limits, moment: Moment) -> None:
     """Removes the candidates that a contact policy forbids now, with every such reason."""
     policies = limits.policies if moment.events or not moment.supply.reservable else limits.standing
-    found: dict[int, list[Reason]] = {}
+    found: dict[int, list[tuple[str, str]]] = {}
     for policy in policies:
         for index in _forbidden(policy, account, limits, moment):
-            found.setdefault(index, []).append(_reason(policy))
-    for index, reasons in found.items():
-        account.remove(index, Stage.CONTACT, tuple(reasons))
+            found.setdefault(index, []).append((policy.reason, policy.id))
+    for index, told in found.items():
+        account.remove(index, Stage.CONTACT, _reasons(tuple(told)))
 
 
-def _reason(policy: ContactPolicy) -> Reason:
-    return Reason(policy.reason, ReasonSource.CONTACT, policy.id)
+@lru_cache(_REMEMBERED)
+def _reasons(told: tuple[tuple[str, str], ...]) -> tuple[Reason, ...]:
+    """The reasons of some policies, each its code and its id; decisions share them."""
+    return tuple(Reason(code, ReasonSource.CONTACT, policy_id) for code, policy_id in told)
 
 
 def _forbidden(policy: ContactPolicy, account: Account, limits: Limits, moment: Moment) -> list[int]:
     """Candidates in scope that the policy forbids."""
-    scope: list[int] = np.flatnonzero(policy.scope & account.alive).tolist()
-    if not scope or policy.id in moment.supply.waived:
+    if policy.id in moment.supply.waived:
         return []
     if policy.quiet is not None:
-        return scope if quiet_until_ms(policy.quiet, limits, moment) is not None else []
+        is_quiet = quiet_until_ms(policy.quiet, limits, moment) is not None
+        return _in_scope(policy, account) if is_quiet else []
     if policy.kind is ContactKind.BUDGET:
+        scope = _in_scope(policy, account)
         return [i for i in scope if units_left(policy, limits.actions[i], moment) == 0]
     if not moment.supply.reservable and OutcomeType.RESERVED in policy.counts:
-        return scope
-    return _counted_out(policy, scope, limits.actions, moment)
+        return _in_scope(policy, account)
+    return _counted_out(policy, account, limits.actions, moment)
+
+
+def _in_scope(policy: ContactPolicy, account: Account) -> list[int]:
+    found: list[int] = np.flatnonzero(policy.scope & account.alive).tolist()
+    return found
 
 
 def _counted_out(
-    policy: ContactPolicy, scope: Sequence[int], actions: Sequence[Action], moment: Moment
+    policy: ContactPolicy, account: Account, actions: Sequence[Action], moment: Moment
 ) -> list[int]:
     events = _within(policy, moment)
     if not events:
@@ -143,17 +155,18 @@ def _counted_out(
     if policy.kind is ContactKind.EXCLUSION:
         members = {actions[i].id for i in np.flatnonzero(policy.scope).tolist()}
         taken = {e.action_id for e in events} & members
-        return [i for i in scope if taken - {actions[i].id}]
-    counts = _counts(policy, events)
-    return [
-        i for i in scope if counts.get(_action_key(policy.per, actions[i], moment.channel), 0) >= policy.limit
-    ]
+        return [i for i in _in_scope(policy, account) if taken - {actions[i].id}]
+    full = {key for key, count in _counts(policy, events).items() if count >= policy.limit}
+    if not full:
+        return []
+    per, channel = policy.per, moment.channel
+    return [i for i in _in_scope(policy, account) if _action_key(per, actions[i], channel) in full]
 
 
 def _within(policy: ContactPolicy, moment: Moment) -> list[ContactEvent]:
     """The events that count now. One ahead of `now` counts: fail closed."""
-    now_ms = moment.now_ms
-    return [e for e in moment.events if e.outcome in policy.counts and now_ms < ends_ms(policy, e)]
+    now_ms, counts = moment.now_ms, tuple(policy.counts)  # found by identity, without a hash of an enum
+    return [e for e in moment.events if e.outcome in counts and now_ms < ends_ms(policy, e)]
 
 
 def ends_ms(policy: ContactPolicy, event: ContactEvent) -> int:
@@ -246,18 +259,18 @@ class Room:
             p for p in self.limits.reserving if p.kind is not ContactKind.EXCLUSION and p.id not in waived
         )
 
-    def refusal(self, index: int) -> Reason | None:
+    def refusal(self, index: int) -> tuple[Reason, ...] | None:
         """Why an action cannot be returned besides those chosen; None where it can."""
         action, channel = self.limits.actions[index], self.moment.channel
         for policy in self._caps():
             key = _action_key(policy.per, action, channel)
             if policy.scope[index] and self._counts[policy.id].get(key, 0) >= policy.limit:
-                return _reason(policy)
+                return _reasons(((policy.reason, policy.id),))
         for policy in self.limits.budgets:
             if policy.id in self.moment.supply.waived or not policy.scope[index]:
                 continue
             if self._left.get(budget_name(policy, action, channel)) == 0:
-                return _reason(policy)
+                return _reasons(((policy.reason, policy.id),))
         return None
 
     def choose(self, index: int) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import isnan
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from engine.core import arbitrate, consent, contact, explain, policy, reasons
 from engine.core.account import Account
@@ -36,6 +37,9 @@ from engine.domain import (
     SuppressedAction,
 )
 from feature_store.state import CustomerState
+
+_NOT_VALID_NOW: Final = Reason(reasons.NOT_VALID_NOW, ReasonSource.ENGINE)
+_NOT_REQUESTED: Final = Reason(reasons.NOT_REQUESTED, ReasonSource.ENGINE)
 
 
 @dataclass(slots=True)
@@ -201,8 +205,7 @@ def _begin(
 def _filter(work: _Work) -> None:
     """Takes out what is not valid now and what the request does not want."""
     catalogue, account = work.snapshot.catalogue, work.account
-    expired = Reason(reasons.NOT_VALID_NOW, ReasonSource.ENGINE)
-    account.remove_all(~catalogue.valid_at(work.now_ms), Stage.AVAILABILITY, (expired,))
+    account.remove_all(~catalogue.valid_at(work.now_ms), Stage.AVAILABILITY, (_NOT_VALID_NOW,))
     wanted = work.request.filter
     if not (wanted.groups or wanted.action_ids or wanted.exclude_action_ids):
         return
@@ -212,8 +215,7 @@ def _filter(work: _Work) -> None:
         or action.id in wanted.exclude_action_ids
         for action in catalogue.actions
     ]
-    not_requested = Reason(reasons.NOT_REQUESTED, ReasonSource.ENGINE)
-    account.remove_all(np.array(unwanted), Stage.AVAILABILITY, (not_requested,))
+    account.remove_all(np.array(unwanted), Stage.AVAILABILITY, (_NOT_REQUESTED,))
 
 
 def _gate(work: _Work) -> None:
@@ -304,8 +306,14 @@ def _answer(work: _Work, candidates: list[int]) -> Decision:
     if work.passed is not None:
         work.passed(Step.ARBITRATE)
     churn = _churn_risk(work)
-    actions = tuple(_returned(work, i, rank, priorities[i]) for rank, i in enumerate(chosen, start=1))
-    suppressed = tuple(_with_priorities(work, priorities))
+    by_model = _why_propensities(work, chosen)
+    actions = tuple(
+        [
+            _returned(work, i, rank, priorities[i], by_model.get(i, ()))
+            for rank, i in enumerate(chosen, start=1)
+        ]
+    )
+    suppressed = tuple([fate for fate in work.account.fates if fate is not None])
     if work.passed is not None:
         work.passed(Step.EXPLAIN)
     return Decision(
@@ -326,22 +334,14 @@ def _why_nothing(work: _Work, suppressed: Sequence[SuppressedAction]) -> tuple[R
     return explain.for_nothing(suppressed) if work.with_rule_reasons else ()
 
 
-def _with_priorities(work: _Work, priorities: dict[int, Priority]) -> list[SuppressedAction]:
-    """The fates in catalogue order; those that were ranked carry their priority."""
-    return [
-        SuppressedAction(fate.action_id, fate.stage, fate.reasons, priorities[i]) if i in priorities else fate
-        for i, fate in enumerate(work.account.fates)
-        if fate is not None
-    ]
-
-
-def _returned(work: _Work, index: int, rank: int, priority: Priority) -> RankedAction:
+def _returned(
+    work: _Work, index: int, rank: int, priority: Priority, by_model: tuple[Reason, ...]
+) -> RankedAction:
     snapshot, request = work.snapshot, work.request
     action = snapshot.catalogue.actions[index]
     treatment = snapshot.catalogue.availability[request.channel, request.placement].treatments[index]
     if treatment is None:
         raise AssertionError(f"{action.id} was ranked without a treatment on {request.channel}")
-    by_model = _explained(work, "propensity", index) if _scored(work.inputs.frame.propensity, index) else ()
     return RankedAction(
         action_id=action.id,
         treatment_id=treatment.id,
@@ -353,26 +353,43 @@ def _returned(work: _Work, index: int, rank: int, priority: Priority) -> RankedA
     )
 
 
-def _scored(propensity: npt.NDArray[np.float64] | None, index: int) -> bool:
-    return propensity is not None and not np.isnan(propensity[index])
-
-
 def _churn_risk(work: _Work) -> ChurnRisk | None:
     if work.churn is None:
         return None
     bands = work.snapshot.rulebook.vocabulary.churn_bands
-    return ChurnRisk(work.churn, explain.band(work.churn, bands), _explained(work, "churn", -1))
+    return ChurnRisk(work.churn, explain.band(work.churn, bands), _why_churn(work))
 
 
-def _explained(work: _Work, model: str, index: int) -> tuple[Reason, ...]:
-    """Model reasons of the churn score or of one action's propensity; without them if they fail."""
+def _why_churn(work: _Work) -> tuple[Reason, ...]:
+    """What drives the churn score; nothing where the model fails at it."""
     if not work.with_model_reasons:
         return ()
-    scorer, vector = work.snapshot.scorer, work.inputs.vector
+    scorer = work.snapshot.scorer
     try:
-        found = scorer.explain_churn(vector) if index < 0 else scorer.explain_propensity(vector, index)
+        found = scorer.explain_churn(work.inputs.vector)
     except ScoringError as error:
-        if f"reasons:{error.model}" not in work.degraded_by:
-            work.degraded_by.append(f"reasons:{error.model}")
+        _without_reasons(work, error)
         return ()
-    return explain.model_reasons(found, model=f"{model}/{scorer.versions[model]}")
+    return explain.model_reasons(found, model=f"churn/{scorer.versions['churn']}")
+
+
+def _why_propensities(work: _Work, chosen: Sequence[int]) -> dict[int, tuple[Reason, ...]]:
+    """What drives the propensity of each chosen action that has one; nothing where the model fails at it."""
+    propensity, scorer = work.inputs.frame.propensity, work.snapshot.scorer
+    if propensity is None or not work.with_model_reasons:
+        return {}
+    scored = [i for i in chosen if not isnan(propensity[i])]
+    if not scored:
+        return {}
+    try:
+        found = scorer.explain_propensities(work.inputs.vector, scored)
+    except ScoringError as error:
+        _without_reasons(work, error)
+        return {}
+    model = f"propensity/{scorer.versions['propensity']}"
+    return {i: explain.model_reasons(told, model=model) for i, told in zip(scored, found, strict=True)}
+
+
+def _without_reasons(work: _Work, error: ScoringError) -> None:
+    if f"reasons:{error.model}" not in work.degraded_by:
+        work.degraded_by.append(f"reasons:{error.model}")

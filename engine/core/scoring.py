@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,8 +52,10 @@ class Scorer(Protocol):
         """At most four concepts, strongest first."""
         ...
 
-    def explain_propensity(self, vector: Vector, action: int) -> tuple[Contribution, ...]:
-        """At most four concepts, strongest first; empty where no model knows the action."""
+    def explain_propensities(
+        self, vector: Vector, actions: Sequence[int]
+    ) -> Sequence[tuple[Contribution, ...]]:
+        """Of each action at most four concepts, strongest first; empty where no model knows it."""
         ...
 
 

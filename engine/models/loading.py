@@ -39,7 +39,7 @@ GOLDEN_ARRAYS = ("rows", "margin", "contributions")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WalkedModel:
-    """A model's trees, and its way from their sum to the score: together what its session says, to the bit."""
+    """A model's trees, and the way from their sum to the score: together its session, to the bit."""
 
     ensemble: Ensemble
     link: OnnxLink

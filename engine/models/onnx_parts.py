@@ -6,7 +6,7 @@ apart for certain has none: then the runtime scores it as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -90,39 +90,25 @@ def take_apart(content: bytes, *, margin: str) -> OnnxParts:
 
 def _ensemble(node: bytes) -> Ensemble:
     """The trees of a node. Raises PartsUnclear where they are not plain sums of leaves."""
-    said = dict(
-        _attribute(_message(value)) for number, value, _ in _fields(node) if number == _NODE_ATTRIBUTE
-    )
-    if unknown := sorted(said.keys() - _KNOWN):
-        raise PartsUnclear(f"its trees have {unknown[0]}")
-    plain = {"n_targets": 1, "post_transform": b"NONE", "aggregate_function": b"SUM"}
-    if any(said.get(name, value) != value for name, value in plain.items()):
-        raise PartsUnclear("its trees do not just add up")
+    attributes = (value for number, value, _ in _fields(node) if number == _NODE_ATTRIBUTE)
+    said = dict(_attribute(_message(value)) for value in attributes)
+    _require_plain(said)
     tree, number, feature, left, right = (_places(said.get(name)) for name in _PER_NODE)
-    count = len(number)
-    thresholds, modes = said.get("nodes_values"), said.get("nodes_modes")
-    if not isinstance(thresholds, np.ndarray) or not isinstance(modes, list) or not count:
+    is_leaf = _leaves(said.get("nodes_modes"))
+    threshold = said.get("nodes_values")
+    missing_left = _places(said.get("nodes_missing_value_tracks_true", [0] * len(number)))
+    if not isinstance(threshold, np.ndarray) or np.isnan(threshold).any():
         raise PartsUnclear("its trees have no thresholds")
-    missing_left = _places(said.get("nodes_missing_value_tracks_true", [0] * count))
-    if {len(feature), len(left), len(right), len(tree), len(thresholds), len(modes), len(missing_left)} != {
-        count
-    }:
+    lengths = {len(each) for each in (tree, number, feature, left, right, is_leaf, threshold, missing_left)}
+    place = {key: i for i, key in enumerate(zip(tree.tolist(), number.tolist(), strict=False))}
+    if len(lengths) != 1 or lengths != {len(place)} or not place:
         raise PartsUnclear("its trees are not whole")
-    is_leaf: Flags = np.array([mode == b"LEAF" for mode in modes], dtype=np.bool_)
-    if not all(mode in (b"LEAF", b"BRANCH_LEQ") for mode in modes):
-        raise PartsUnclear("its trees branch in another way than at most a threshold")
-    place = {key: i for i, key in enumerate(zip(tree.tolist(), number.tolist(), strict=True))}
-    if len(place) != count:
-        raise PartsUnclear("a node of its trees is listed twice")
-    children = [
-        np.array([place.get(key, _NOBODY) for key in zip(tree.tolist(), side.tolist(), strict=True)])
-        for side in (left, right)
-    ]
+    children = [_found(place, tree, side) for side in (left, right)]
     if any((side[~is_leaf] == _NOBODY).any() for side in children):
         raise PartsUnclear("a branch of its trees leads nowhere")
     return Ensemble(
         feature=feature,
-        threshold=thresholds,
+        threshold=threshold,
         left=np.where(is_leaf, _NOBODY, children[0]),
         right=np.where(is_leaf, _NOBODY, children[1]),
         missing_left=missing_left != 0,
@@ -131,13 +117,37 @@ def _ensemble(node: bytes) -> Ensemble:
     )
 
 
-def _leaf_values(said: dict[str, Attribute], place: dict[tuple[int, int], int], is_leaf: Flags) -> Floats:
+def _require_plain(said: Mapping[str, Attribute]) -> None:
+    if unknown := sorted(said.keys() - _KNOWN):
+        raise PartsUnclear(f"its trees have {unknown[0]}")
+    plain = {"n_targets": 1, "post_transform": b"NONE", "aggregate_function": b"SUM"}
+    if any(said.get(name, value) != value for name, value in plain.items()):
+        raise PartsUnclear("its trees do not just add up")
+
+
+def _leaves(modes: Attribute | None) -> Flags:
+    if not isinstance(modes, list) or not all(mode in (b"LEAF", b"BRANCH_LEQ") for mode in modes):
+        raise PartsUnclear("its trees branch in another way than at most a threshold")
+    return np.array([mode == b"LEAF" for mode in modes], dtype=np.bool_)
+
+
+def _found(place: Mapping[tuple[int, int], int], trees: Places, nodes: Places) -> Places:
+    """Where the nodes of some trees are; -1 for one that is not."""
+    keys = zip(trees.tolist(), nodes.tolist(), strict=True)
+    return np.array([place.get(key, _NOBODY) for key in keys], dtype=np.intp)
+
+
+def _leaf_values(
+    said: Mapping[str, Attribute], place: Mapping[tuple[int, int], int], is_leaf: Flags
+) -> Floats:
     trees, nodes = _places(said.get("target_treeids")), _places(said.get("target_nodeids"))
     weights = said.get("target_weights")
     if not isinstance(weights, np.ndarray) or _places(said.get("target_ids")).any():
         raise PartsUnclear("its trees have other outputs than the margin")
-    found = [place.get(key, _NOBODY) for key in zip(trees.tolist(), nodes.tolist(), strict=True)]
-    if sorted(found) != np.flatnonzero(is_leaf).tolist() or len(weights) != len(found):
+    if not len(trees) == len(nodes) == len(weights):
+        raise PartsUnclear("its trees are not whole")
+    found = _found(place, trees, nodes)
+    if not np.array_equal(np.sort(found), np.flatnonzero(is_leaf)):
         raise PartsUnclear("a leaf of its trees has no value, or several")
     values = np.zeros(len(is_leaf))
     values[found] = weights
@@ -156,27 +166,24 @@ def _roots(tree: Places, children: Sequence[Places]) -> Places:
 
 def _attribute(attribute: bytes) -> tuple[str, Attribute]:
     """An attribute's name and value, of the kinds that trees have."""
-    name, one, many, texts = "", b"", [], []
-    floats: list[bytes] = []
-    number_value: int | None = None
+    held: dict[int, list[int | bytes]] = {}
     for number, value, _ in _fields(attribute):
-        if number == _ATTRIBUTE_NAME:
-            name = _message(value).decode()
-        elif number == _ATTRIBUTE_INT and isinstance(value, int):
-            number_value = value
-        elif number == _ATTRIBUTE_TEXT:
-            one = _message(value)
-        elif number == _ATTRIBUTE_FLOATS:
-            floats.append(_message(value))
-        elif number == _ATTRIBUTE_INTS:
-            many.extend([value] if isinstance(value, int) else _packed(value))
-        elif number == _ATTRIBUTE_TEXTS:
-            texts.append(_message(value))
-    if floats:
-        return name, np.frombuffer(b"".join(floats), dtype="<f4").astype(np.float32)
-    if number_value is not None:
-        return name, number_value
-    return name, one or texts or many
+        held.setdefault(number, []).append(value)
+    name = _message(held.get(_ATTRIBUTE_NAME, [b""])[0]).decode(errors="replace")
+    if _ATTRIBUTE_FLOATS in held:
+        joined = b"".join(map(_message, held[_ATTRIBUTE_FLOATS]))
+        return name, np.frombuffer(joined, dtype="<f4").astype(np.float32)
+    if _ATTRIBUTE_INTS in held:
+        listed = held[_ATTRIBUTE_INTS]
+        return name, [
+            each for value in listed for each in ([value] if isinstance(value, int) else _packed(value))
+        ]
+    if _ATTRIBUTE_TEXTS in held:
+        return name, [_message(value) for value in held[_ATTRIBUTE_TEXTS]]
+    if _ATTRIBUTE_TEXT in held:
+        return name, _message(held[_ATTRIBUTE_TEXT][0])
+    (value,) = held.get(_ATTRIBUTE_INT, [0])
+    return name, value
 
 
 def _places(value: Attribute | None) -> Places:

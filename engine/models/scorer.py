@@ -6,7 +6,7 @@ built. A scorer is immutable and keeps no buffers, so request threads share it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
@@ -125,14 +125,18 @@ class PropensityScoring:
         flat = self.model.session.probability(np.ascontiguousarray(rows.reshape(-1, rows.shape[2])))
         return flat.reshape(len(vectors), len(self.templates))
 
-    def explain(self, vector: Vector, action: int) -> tuple[Contribution, ...]:
-        """The concepts that drive one action's probability; empty where its target is not known."""
-        target = int(self.target_of[action])
-        if target == _NO_TARGET:
-            return ()
-        row = self.templates[target] + self.rows.fill(vector)
-        contributions = self.model.shapley.contributions(row)
-        return self.reasons.tell(contributions, row, silent=self.silent[target])
+    def explain(self, vector: Vector, actions: Sequence[int]) -> list[tuple[Contribution, ...]]:
+        """The concepts that drive each action's probability; empty where its target is not known."""
+        targets = self.target_of[list(actions)].tolist()
+        known = [target for target in targets if target != _NO_TARGET]
+        rows = self.templates[known] + self.rows.fill(vector)
+        contributions = self.model.shapley.contributions_of_many(rows)
+        told = [
+            self.reasons.tell(shares, row, silent=self.silent[target])
+            for target, shares, row in zip(known, contributions, rows, strict=True)
+        ]
+        found = iter(told)
+        return [() if target == _NO_TARGET else next(found) for target in targets]
 
 
 class OnnxScorer:
@@ -210,9 +214,13 @@ class OnnxScorer:
         """At most four concepts, strongest first."""
         return () if self._churn is None else self._churn.explain(vector)
 
-    def explain_propensity(self, vector: Vector, action: int) -> tuple[Contribution, ...]:
-        """At most four concepts, strongest first; empty where no model knows the action."""
-        return () if self._propensity is None else self._propensity.explain(vector, action)
+    def explain_propensities(
+        self, vector: Vector, actions: Sequence[int]
+    ) -> Sequence[tuple[Contribution, ...]]:
+        """Of each action at most four concepts, strongest first; empty where no model knows it."""
+        if self._propensity is None:
+            return [()] * len(actions)
+        return self._propensity.explain(vector, actions)
 
 
 def build_scorer(

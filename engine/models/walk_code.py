@@ -1,18 +1,19 @@
-"""LLVM's text of the walk that `engine.models.walking` describes; `engine.models.machine_code` compiles it."""
+"""LLVM's text of the walk that `engine.models.walking` describes; `machine_code` compiles it."""
 
 from __future__ import annotations
 
 from typing import Final
 
 WALK: Final = """
-%branch = type { i32, float, i32, i32, i64, i64, i64 } ; input, threshold, left, right, if_left, if_right, missing
+%branch = type { i32, float, i32, i32, i64, i64, i64 } ; input, threshold, left, right, if_left, if_right,
+  ; missing_left
 %walk = type { ptr, ptr, ptr, i64 } ; branches, values, roots; how many trees
 %later = type { i64, i64 } ; a branch or leaf to come back to, and who goes there
 
 declare i64 @llvm.cttz.i64(i64, i1)
 
-; Down all trees for up to 64 askers of one row at once: `asked` has a bit for each. A place below 0 is a leaf.
-; out: what the trees add up to for each asker alone, then what they add up to for all. Pointers are trusted.
+; Down all trees for up to 64 askers of one row at once: `asked` has a bit for each. A place below 0 is a
+; leaf. out: what the trees add up to for each asker alone, then for all of them. Pointers are trusted.
 define void @walk(ptr %walk, ptr %x, i64 %asked, ptr %out) {
 entry:
   %stack = alloca [256 x %later], align 16

@@ -73,8 +73,9 @@ class Walk:
         if who:
             row = np.ascontiguousarray(row)
             self._run(self._walk_at, row.ctypes.data, who, sums.ctypes.data)
-        alone: Floats = sums[: self._askers] if asked is None else sums[: self._askers][asked]
-        return alone + sums[MAX_ASKERS]
+        alone = sums[: self._askers] if asked is None else sums[: self._askers][asked]
+        margins: Floats = alone + sums[MAX_ASKERS]
+        return margins
 
 
 def walk_of(ensemble: Ensemble, templates: Rows, *, own_columns: Places) -> Walk | None:
