@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from engine.bench import drift, events, growth, holding, hotpath, memory, reasons, rules, store, whole
+from engine.bench import drift, events, growth, holding, hotpath, memory, reasons, rules, stack, store, whole
 from engine.bench.parts import Disagreement, PartMissing
 
 BENCHMARKS: Final[Mapping[str, Callable[[], dict[str, float]]]] = {
@@ -24,6 +24,7 @@ BENCHMARKS: Final[Mapping[str, Callable[[], dict[str, float]]]] = {
     "holding": holding.measure,
     "reasons": reasons.measure,
     "whole": whole.measure,
+    "stack": stack.measure,
     "growth": growth.measure,
     "memory": memory.measure,
     "hotpath": hotpath.measure,

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Final
 
 from engine._pb.arbiter.v1 import decision_service_pb2
-from engine.api import reading, writing
+from engine.api import reading
+from engine.api.replies import decide_reply
 from engine.bench.growth_page import growth_page
 from engine.bench.growth_points import Point, exponents
 from engine.bench.parts import Disagreement
@@ -163,7 +164,7 @@ def _decided(application: Application, request: bytes) -> bytes:
     """A decision as the server makes it."""
     query = reading.decision_query(decision_service_pb2.DecideRequest.FromString(request))
     answer = application.decisions.decide(query)
-    return writing.decide_response(answer.record, answer.snapshot).SerializeToString()
+    return decide_reply(answer.record, answer.snapshot)
 
 
 def _turn(application: Application, requests: Sequence[bytes]) -> Point:

@@ -196,7 +196,9 @@ def over_budget(now: Cost, allowed: Mapping[str, Any]) -> list[str]:
         if count > allowed[name] * ALLOWED:
             grown = _grown(getattr(now, name), allowed["functions"][name])
             share = 100.0 * (count / allowed[name] - 1.0)
-            found.append(f"{name}: {count}, {share:.1f} % above {allowed[name]}; most grew {', '.join(grown)}")
+            found.append(
+                f"{name}: {count}, {share:.1f} % above {allowed[name]}; most grew {', '.join(grown)}"
+            )
     return found
 
 
