@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 RUN_DEPS := $(VENV)/.run
 DEV_DEPS := $(VENV)/.dev
 
-.PHONY: demo serve test lint format types imports suite alone test-slow kills log-kills consent-million latency bench train proto lock clean fuzz audit
+.PHONY: demo serve test lint format types imports suite alone test-slow kills log-kills consent-million latency overload chaos bench train proto lock clean fuzz audit
 
 demo: $(RUN_DEPS)
 	$(BIN)/arbiter demo
@@ -66,6 +66,14 @@ audit: $(DEV_DEPS)
 
 latency: $(DEV_DEPS)
 	$(BIN)/python -m loadtest latency
+
+# Three waves of 2 and of 5 times what the server can answer, from clients that send all and that throttle.
+overload: $(DEV_DEPS)
+	$(BIN)/python -m loadtest overload
+
+# Faults under load, each with what was answered, how soon, and when all was well again.
+chaos: $(DEV_DEPS)
+	$(BIN)/python -m pytest -s -p no:randomly tests/integration/test_chaos.py
 
 bench: $(DEV_DEPS)
 	$(BIN)/python -m engine.bench $(ONLY)

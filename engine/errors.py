@@ -9,7 +9,7 @@
     +-- ActionNotReturned       an outcome names an action the decision did not return
     +-- RequestIdReused         the request id belongs to a different request
     +-- RequestInProgress       the same request is being decided right now
-    +-- DecisionNotLogged       the log cannot take the record, so there is no decision
+    +-- DecisionNotLogged       the log cannot take the record, so there is no decision to prove anything by
     +-- ConsentNotRecorded      the ledger cannot take the record, so nothing changed
     +-- StateUnavailable        the customer's state cannot be read
     +-- ServerDraining          the server is stopping and takes no new calls
@@ -106,7 +106,7 @@ class RequestInProgress(ArbiterError):
 
 
 class DecisionNotLogged(ArbiterError):
-    """The decision log cannot take the record, so the decision is not given."""
+    """The decision log cannot take the record, so nothing is given that would have to be proven."""
 
     reason = "DECISION_NOT_LOGGED"
 
