@@ -69,6 +69,18 @@ def test_decisions_come_in_order_and_once(tmp_path, stream, client):
     assert first.done.sent == 7
 
 
+def test_its_user_may_do_no_more_than_it_needs(tmp_path, redis_server, client):
+    """The rights of docs/redis.md are enough, with and without a bound."""
+    ids = log_decisions(tmp_path / "decisions", 3)
+    name = "arbiter:decisions"
+    stream = open_outbound(Settings(data_dir=tmp_path), redis_server.url_of("forward"), name=name)
+
+    forwarder(tmp_path, stream, max_length=1_000, wait_above=1_000).run(once=True)
+
+    stream.close()
+    assert client.xlen(name) == len(ids)
+
+
 def test_entries_are_masked(tmp_path, stream, client):
     """An entry holds what the policy lets through, as JSON."""
     log_decisions(tmp_path / "decisions", 1)
