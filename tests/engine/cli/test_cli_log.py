@@ -123,11 +123,13 @@ def test_compress_ends_with_4_where_a_file_is_damaged(run: Run, ended: Path) -> 
 def test_a_range_is_replayed_at_once(run: Run, own_company: Path, decision_id: str) -> None:
     """All decisions of it, each compared to the byte, and how fast that was."""
     told = run("log", "replay", "--since", "2026-01-01", "--data-dir", own_company)
+    shared = run("log", "replay", "--since", "2026-01-01", "--jobs", 2, "--data-dir", own_company)
     document = run("log", "replay", decision_id, decision_id, "--data-dir", own_company, "--json")
     none = run("log", "replay", "--until", "2020-01-01", "--data-dir", own_company)
 
     found = json.loads(document.stdout)
     assert "same to the byte" in told.stdout
+    assert shared.stdout.rpartition(";")[0] == told.stdout.rpartition(";")[0]
     assert (document.exit_code, found["decisions"], found["same"]) == (0, 2, 2)
     assert found["perSecond"] > 0
     assert (none.exit_code, none.stdout[:12]) == (0, "0 decisions:")
