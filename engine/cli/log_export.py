@@ -33,7 +33,7 @@ from engine.cli.values import instant_ms
 if TYPE_CHECKING:
     from engine.decisionlog.analysis import Answer
     from engine.decisionlog.exporting import Exported, Range
-    from engine.decisionlog.masking import FeatureNames, Mask
+    from engine.decisionlog.masking import FeatureNames, Mask, MaskingPolicy
     from engine.domain import Versions
     from engine.settings import Settings
 
@@ -156,12 +156,33 @@ def mask_of(settings: Settings) -> Mask:
     key = identity_key(settings)
     if settings.log_masking is not None:
         policy = read_policy(settings.log_masking)
+        _warn_of_unknown(policy, settings)
     elif key:
         policy = MaskingPolicy()
     else:
         policy = MaskingPolicy(customer_id=Handling.DROP)
-        err.print("no ARBITER_IDENTITY_KEY to make pseudonyms with: customers are left out", markup=False)
+        err.print(
+            "no ARBITER_IDENTITY_KEY to make pseudonyms with: customers are left out",
+            markup=False,
+            soft_wrap=True,
+        )
     return Mask(policy, key=key, feature_names=_feature_names(settings))
+
+
+def _warn_of_unknown(policy: MaskingPolicy, settings: Settings) -> None:
+    """Says which features the policy names that there are not: misspelt, they would be dropped in silence."""
+    from engine.decisionlog.masking import unknown_names
+    from feature_store.errors import SchemaError
+    from feature_store.schema import load_schema
+
+    try:
+        features = frozenset(feature.name for feature in load_schema(settings.feature_schema).feature)
+    except SchemaError:
+        return  # only a hint was to come of it
+    for name in unknown_names(policy, features=features):
+        err.print(
+            f"{settings.log_masking}: {name}: the schema has no such feature", markup=False, soft_wrap=True
+        )
 
 
 def _feature_names(settings: Settings) -> FeatureNames:

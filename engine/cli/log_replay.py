@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +23,7 @@ from engine.cli.console import (
     require_data,
 )
 from engine.cli.options import AsJson, DataDir, Registry
+from engine.cli.values import instant_ms
 from engine.decisionlog.errors import LogError
 from engine.decisionlog.log import DecisionLog
 from engine.errors import ArbiterError
@@ -43,6 +46,10 @@ def replay(
     since: Annotated[str | None, typer.Option("--since", help="All from this date or instant on.")] = None,
     until: Annotated[str | None, typer.Option("--until", help="All before this date or instant.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="At most so many of a range.", min=1)] = None,
+    jobs: Annotated[
+        int,
+        typer.Option("--jobs", help="Processes that share a range; one a core is best.", min=1, max=64),
+    ] = 1,
     data_dir: DataDir = None,
     registry: Registry = None,
     as_json: AsJson = False,
@@ -58,9 +65,11 @@ def replay(
     log = DecisionLog(require_data(settings, "decisions"))
     if len(ids) == 1:
         _one(settings, log, ids[0], as_json=as_json)
+    elif ids:
+        _many(lambda: _part_of(_replayed(settings, _named(log, ids))), as_json=as_json)
     else:
-        records = _named(log, ids) if ids else _ranged(log, since, until)
-        _many(settings, islice(records, limit), as_json=as_json)
+        span = _Span(instant_ms(since), instant_ms(until), limit)
+        _many(lambda: _shared(settings, span, jobs), as_json=as_json)
 
 
 def _one(settings: Settings, log: DecisionLog, decision_id: str, *, as_json: bool) -> None:
@@ -81,16 +90,63 @@ def _one(settings: Settings, log: DecisionLog, decision_id: str, *, as_json: boo
         fail(f"{_difference(again)}; show the record with `arbiter log show`", EXIT_FAILED)
 
 
-def _many(settings: Settings, records: Iterable[DecisionRecord], *, as_json: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """A range of time, and at most how many of it."""
+
+    since_ms: int | None
+    until_ms: int | None
+    limit: int | None
+
+
+@dataclass(slots=True)
+class _Part:
+    """What came of some decisions: how many there were, and those that are not the same."""
+
+    count: int = 0
+    others: list[Replayed] = field(default_factory=list)
+
+
+def _shared(settings: Settings, span: _Span, jobs: int) -> _Part:
+    """Replays a range, with other processes where there is more than one job; this one takes a share too."""
+    if jobs == 1:
+        return _share(settings, span, 0, 1)
+    with ProcessPoolExecutor(jobs - 1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        helped = [pool.submit(_share, settings, span, place, jobs) for place in range(1, jobs)]
+        parts = [_share(settings, span, 0, jobs), *(part.result() for part in helped)]
+    others = [other for part in parts for other in part.others]
+    return _Part(sum(part.count for part in parts), sorted(others, key=lambda other: other.decision_id))
+
+
+def _share(settings: Settings, span: _Span, place: int, jobs: int) -> _Part:
+    """Every decision of a range that falls to one of the jobs."""
+    log = DecisionLog(settings.data_dir / "decisions")
+    records = islice(log.scan(since_ms=span.since_ms, until_ms=span.until_ms), span.limit)
+    return _part_of(_replayed(settings, islice(records, place, None, jobs)), jobs=jobs, quiet=place > 0)
+
+
+def _part_of(replayed: Iterator[Replayed], *, jobs: int = 1, quiet: bool = False) -> _Part:
+    part, begun = _Part(), time.perf_counter()
+    told = begun
+    for again in replayed:
+        part.count += 1
+        if not again.same:
+            part.others.append(again)
+        now = time.perf_counter()
+        if err.is_terminal and not quiet and now - told >= _TOLD_EVERY_S:
+            told = now
+            about = part.count * jobs
+            err.print(f"{about:,} decisions, {about / (now - begun):,.0f}/s", end="\r")
+    return part
+
+
+def _many(work: Callable[[], _Part], *, as_json: bool) -> None:
     begun = time.perf_counter()
-    count, others = 0, []
     try:
-        for again in _progress(_replayed(settings, records), begun):
-            count += 1
-            if not again.same:
-                others.append(again)
+        part = work()
     except (ArbiterError, LogError) as error:
         fail(str(error), EXIT_ERRORS)
+    count, others = part.count, part.others
     seconds = time.perf_counter() - begun
     different, causes = [o for o in others if not o.cause], [o for o in others if o.cause]
     if as_json:
@@ -139,23 +195,6 @@ def _named(log: DecisionLog, ids: Sequence[str]) -> Iterator[DecisionRecord]:
             yield read_decision(log, decision_id)
         except (ArbiterError, LogError) as error:
             fail(f"{decision_id}: {error}", EXIT_ERRORS)
-
-
-def _ranged(log: DecisionLog, since: str | None, until: str | None) -> Iterator[DecisionRecord]:
-    from engine.cli.values import instant_ms
-
-    return log.scan(since_ms=instant_ms(since), until_ms=instant_ms(until))
-
-
-def _progress(replayed: Iterator[Replayed], begun: float) -> Iterator[Replayed]:
-    """Says each second at a terminal how far it is."""
-    told = begun
-    for count, again in enumerate(replayed, start=1):
-        now = time.perf_counter()
-        if err.is_terminal and now - told >= _TOLD_EVERY_S:
-            told = now
-            err.print(f"{count:,} decisions, {count / (now - begun):,.0f}/s", end="\r")
-        yield again
 
 
 def _fields(again: Replayed) -> dict[str, object]:

@@ -72,9 +72,7 @@ def read_policy(path: Path) -> MaskingPolicy:
     for name in ("evidence", "scores", "features", "signals"):
         value = getattr(policy, name)
         if Handling.PSEUDONYM in (value.values() if isinstance(value, dict) else [value]):
-            raise SetupInvalid(
-                f"{path}: {name}: have no pseudonyms, as they are no texts; write keep or drop"
-            )
+            raise SetupInvalid(f"{path}: {name}: can have no pseudonyms; write keep or drop")
     return policy
 
 
