@@ -69,6 +69,16 @@ def test_limits_are_those_of_the_code(words: str) -> None:
     assert words in PAGE
 
 
+@pytest.mark.parametrize("page", ["security.md", "threat-model.md"])
+def test_what_is_linked_is_there(page: str) -> None:
+    """A claim whose test was renamed is a claim without one."""
+    folder = REPOSITORY / "docs"
+    links = re.findall(r"\]\(([^)#:]+)", (folder / page).read_text(encoding="utf-8"))
+
+    assert links
+    assert [link for link in links if not (folder / link).exists()] == []
+
+
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="the page makes its certificates with openssl")
 def test_trial_of_the_page_works(start_server: Callable[..., RunningServer], tmp_path: Path) -> None:
     """Every command of it, in their order; only the port and the data are the test's."""

@@ -181,7 +181,7 @@ def surfaces() -> list[Files | Rules]:
     good = [
         issuer.token(exp=4e9),
         short.token(exp=4e9, scope="a b", groups=["x"]),
-        issuer.token(aud=["a", AUDIENCE]),
+        issuer.token(exp=4e9, aud=["a", AUDIENCE]),
     ]
     place = Path(tempfile.gettempdir()) / "manifest.json"
     return [

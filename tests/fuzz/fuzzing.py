@@ -76,7 +76,7 @@ def run(inputs: int, seed: int, *, only: str = "") -> list[Counts]:
     done: list[Counts] = []
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder, every_surface(Path(folder)) as surfaces:
         for surface in surfaces:
-            if only in surface.name:
+            if any(part in surface.name for part in only.split(",")):
                 counts = fuzz(surface, max(1, round(inputs * SHARES[surface.name])), seed)
                 done.append(counts)
                 print(line(counts), flush=True)
@@ -96,7 +96,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--inputs", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", default="", help="surfaces whose names hold this")
+    parser.add_argument("--only", default="", help="surfaces whose names hold one of these, parted by commas")
     given = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     began = time.perf_counter()

@@ -1,7 +1,7 @@
-"""`python tests/supply/auditing.py`: known vulnerabilities of what Arbiter runs on, as PyPI's service knows them.
+"""`python tests/supply/auditing.py`: known vulnerabilities of what Arbiter runs on, as PyPI's service tells.
 
-Three answers, three exit codes: 0, none is known; 1, some are, and which version mends them; 2, not all could be
-asked about, so of those nothing is known. The suite does not ask, as it works without a network:
+Three answers, three exit codes: 0, none is known; 1, some are, and which version mends them; 2, not all could
+be asked about, so of those nothing is known. The suite does not ask, as it works without a network:
 `test_dependencies.py` looks at what can be told from the files alone.
 """
 

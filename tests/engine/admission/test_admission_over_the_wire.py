@@ -21,6 +21,7 @@ from engine.api.gate import CallGate
 from engine.api.interceptors import ErrorsToStatus
 from engine.api.lanes import Lanes
 from engine.service.admission import AdmissionLimit, Priority
+from engine.service.watching import Unwatched
 
 THREADS = 2
 Metadata = Sequence[tuple[str, str]]
@@ -74,6 +75,16 @@ class _Place:
         raise AssertionError("none was refused")
 
 
+class _Counting(Unwatched):
+    """Keeps method and status of each call that was answered."""
+
+    def __init__(self, counted: list[tuple[str, str]]) -> None:
+        self._counted = counted
+
+    def called(self, method: str, code: str, _seconds: float) -> None:
+        self._counted.append((method, code))
+
+
 @contextmanager
 def served(wait_s: float = 0.004, *, deadline_s: float = 5.0) -> Iterator[_Place]:
     """A server in this process, with a limit of a few calls."""
@@ -82,7 +93,7 @@ def served(wait_s: float = 0.004, *, deadline_s: float = 5.0) -> Iterator[_Place
     counted: list[tuple[str, str]] = []
     interceptor = ErrorsToStatus(
         gate,
-        lambda method, code, _seconds: counted.append((method, code)),
+        _Counting(counted),
         lanes=lanes,
         default_deadline_s=deadline_s,
     )

@@ -9,14 +9,17 @@ import grpc
 import pytest
 from arbiter_at_work import AT_RISK, LOYAL, failure_of, reason_of, scene
 from google.protobuf.timestamp_pb2 import Timestamp
+from grpc_status import rpc_status
 
 from engine._pb.arbiter.v1 import (
     consent_service_pb2,
     decision_service_pb2,
+    event_service_pb2,
     outcome_service_pb2,
     types_pb2,
 )
 from engine.client import ArbiterClient, CallFailed
+from engine.service.intake import MAX_ATTRIBUTES
 
 Change = Callable[[decision_service_pb2.DecideRequest], object]
 
@@ -316,3 +319,54 @@ def test_bad_outcome_is_refused_by_field(
 
     assert failure.code == "INVALID_ARGUMENT"
     assert [name for name, _ in failure.violations] == [field]
+
+
+def test_bytes_that_are_no_message_are_the_callers_fault(server_port: int) -> None:
+    """INVALID_ARGUMENT with our reason, where gRPC alone would say INTERNAL."""
+    with grpc.insecure_channel(f"localhost:{server_port}") as channel:
+        call = channel.unary_unary("/arbiter.v1.DecisionService/Decide")
+
+        with pytest.raises(grpc.RpcError) as caught:
+            call(b"\xff\xff", timeout=10)
+
+    status = rpc_status.from_call(caught.value)  # type: ignore[arg-type]  # a failed call is a Call as well
+    assert status is not None
+    assert reason_of(CallFailed(status)) == ("REQUEST_INVALID", "arbiter")
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"action_id": "a" * 129}, "action_id"),
+        ({"action_id": "a\x00"}, "action_id"),
+        ({"language": "e" * 36}, "language"),
+        ({"decision_id": "d" * 129}, "decision_id"),
+    ],
+)
+def test_endless_request_for_an_explanation_is_refused(
+    arbiter: ArbiterClient, fields: dict[str, str], field: str
+) -> None:
+    """Every text of it has a limit, as elsewhere."""
+    request = decision_service_pb2.ExplainRequest(**({"decision_id": "d"} | fields))
+
+    failure = failure_of(lambda: arbiter.explain(request))
+
+    assert failure.code == "INVALID_ARGUMENT"
+    assert [name for name, _ in failure.violations] == [field]
+
+
+def test_event_of_endless_attributes_is_refused_with_its_batch(arbiter: ArbiterClient) -> None:
+    """It would be kept as a dead letter, whole; one that is as long as may be is judged alone."""
+    request = event_service_pb2.IngestRequest()
+    for event_id, count in (("long", MAX_ATTRIBUTES), ("endless", MAX_ATTRIBUTES + 1)):
+        event = request.events.add(event_id=event_id, type="payment_failed", customer_id=LOYAL)
+        for number in range(count):
+            event.attributes[f"a{number}"].int_value = number
+
+    failure = failure_of(lambda: arbiter.ingest(request))
+    del request.events[1]
+    alone = arbiter.ingest(request)
+
+    assert [name for name, _ in failure.violations] == ["events[1].attributes"]
+    assert alone.results[0].status == event_service_pb2.EVENT_STATUS_REFUSED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from tokens_at_work import AUDIENCE, ISSUER, Issuer, chain_of, key_set, write_pa
 
 from engine._pb.arbiter.v1 import consent_service_pb2, decision_service_pb2, types_pb2
 from engine.api.event_servicer import EventServicer
-from engine.api.server import ApiServer, Servicers
+from engine.api.server import HANDSHAKE_MS, ApiServer, Servicers
 from engine.api.servicers import ConsentServicer, DecisionServicer, OutcomeServicer
 from engine.bootstrap import Application
 from engine.client import Access, CallFailed
@@ -110,7 +111,7 @@ def served(application: Application, protection: Protection) -> ApiServer:
         max_request_bytes=1 << 20,
         reuse_port=False,
         with_reflection=True,
-        called=UNWATCHED.called,
+        watch=UNWATCHED,
         tls=protection.tls,
         authoriser=protection.authoriser,
     )
@@ -272,8 +273,6 @@ def test_tls_1_2_is_taken(protected: Callable[..., Protected]) -> None:
 
 def handshake(port: int, context: ssl.SSLContext) -> tuple[str | None, bytes | None]:
     """Version and certificate that a server answers with."""
-    import socket
-
     with (
         socket.create_connection(("localhost", port), timeout=30) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as secure,
@@ -440,3 +439,17 @@ def test_server_that_is_open_to_others_says_so(
 
     assert protection.exposed is exposed
     assert ("server.exposed" in "".join(capfd.readouterr())) is exposed
+
+
+@pytest.mark.slow
+def test_silent_client_is_let_go(protected: Callable[..., Protected]) -> None:
+    """Who says a byte and then nothing holds a connection for the time of a handshake, and no longer."""
+    place = protected(tls=True)
+
+    with socket.create_connection(
+        ("localhost", place.server.port), timeout=3 * HANDSHAKE_MS / 1000
+    ) as silent:
+        silent.sendall(b"\x16")
+        answer = silent.recv(1)
+
+    assert answer == b""

@@ -112,3 +112,19 @@ def test_log_that_cannot_be_written_changes_no_answer() -> None:
         structlog.reset_defaults()
 
     assert noted == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("kind", "level"),
+    [(errors.DecisionUnknown, "debug"), (errors.TokenInvalid, "debug"), (errors.StateUnavailable, "error")],
+)
+def test_log_does_not_quote_what_callers_send(kind: type[errors.ArbiterError], level: str) -> None:
+    """The cause of a caller's error holds what was sent: a number, say, or half a token. Ours is told."""
+    refusal = kind("a sentence")
+    refusal.__cause__ = ValueError("'+41790000001' is no decision id")
+
+    with structlog.testing.capture_logs() as told:
+        note("Explain", refusal)
+
+    assert [entry["log_level"] for entry in told] == [level]
+    assert ("+4179" in str(told)) is (level == "error")
