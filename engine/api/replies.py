@@ -43,7 +43,7 @@ _CHURN: Final = tags(decision_service_pb2.ChurnRisk)
 _BATCH: Final = tags(decision_service_pb2.DecideBatchResponse)
 _ITEM: Final = tags(decision_service_pb2.DecideBatchResult)
 _REASON: Final = tags(types_pb2.Reason)
-_LANGUAGES: Final = 64
+_LANGUAGES: Final = 16
 """Rule sets times languages whose words are kept: today's, those before a reload, those of old decisions."""
 
 _ReasonKey = tuple[str, ReasonSource, str, str, tuple[tuple[str, str], ...]]

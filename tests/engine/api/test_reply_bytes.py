@@ -14,6 +14,7 @@ from google.rpc import code_pb2
 from grpc_status import rpc_status
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from plain_reply import plain_item, plain_reply
 
 from engine._pb.arbiter.v1 import decision_service_pb2 as messages
@@ -145,7 +146,7 @@ def _of_this_company(record: DecisionRecord, rulebook: Rulebook, dice: Random) -
         code = dice.choice([given.code, *rulebook.reasons])
         values = dict(given.values) | dict.fromkeys(dice.sample(["threshold", "channel", "rule"], 2), "5 CHF")
         contribution = given.contribution if model else 0.0
-        return replace(given, code=code, model=model, contribution=contribution, values=values)
+        return structs.replace(given, code=code, model=model, contribution=contribution, values=values)
 
     def told(reasons, *, of_models: bool = True):
         return tuple(reason(each, of_models=of_models) for each in reasons)
@@ -153,7 +154,7 @@ def _of_this_company(record: DecisionRecord, rulebook: Rulebook, dice: Random) -
     def ranked(given: RankedAction) -> RankedAction:
         action = dice.choice(rulebook.actions)
         treatment = dice.choice([given.treatment_id, *(t.id for t in action.treatments)])
-        return replace(
+        return structs.replace(
             given,
             action_id=dice.choice([given.action_id, action.id]),
             treatment_id=treatment,
@@ -162,7 +163,7 @@ def _of_this_company(record: DecisionRecord, rulebook: Rulebook, dice: Random) -
         )
 
     def suppressed(given: SuppressedAction) -> SuppressedAction:
-        return replace(given, reasons=told(given.reasons, of_models=False))
+        return structs.replace(given, reasons=told(given.reasons, of_models=False))
 
     decision, churn = record.decision, record.decision.churn
     decision = replace(
