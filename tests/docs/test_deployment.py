@@ -163,6 +163,15 @@ def test_container_may_do_little() -> None:
     assert compose()["arbiter"]["read_only"] is True
 
 
+def test_volumes_belong_to_the_user_of_the_container() -> None:
+    """A volume takes its owner from the image's folder; without one it would be root's."""
+    made = DOCKERFILE.partition("install --directory")[2].partition("\n")[0]
+    mounted = [volume.partition(":")[2] for volume in compose()["arbiter"]["volumes"]]
+
+    assert mounted == ["/var/lib/arbiter", "/var/lib/checkpoints"]
+    assert all(path in made for path in mounted)
+
+
 def test_services_of_the_cluster_do_not_become_settings() -> None:
     """Kubernetes would set ARBITER_PORT for a service named arbiter."""
     assert pod()["enableServiceLinks"] is False

@@ -21,7 +21,13 @@ from arbiter_at_work import AT_RISK, LOYAL, REPOSITORY
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from engine._pb.arbiter.v1 import consent_service_pb2, decision_service_pb2, types_pb2
+from engine._pb.arbiter.v1 import (
+    consent_service_pb2,
+    decision_service_pb2,
+    event_service_pb2,
+    outcome_service_pb2,
+    types_pb2,
+)
 from engine.client import (
     SERVICE_CONFIG,
     Access,
@@ -403,6 +409,35 @@ def test_number_of_connections_has_bounds(channels: int) -> None:
     """None is no client, hundreds are an attack."""
     with pytest.raises(ValueError, match="1 to 64"):
         ArbiterClient("localhost:1", channels=channels)
+
+
+def test_plain_values_become_the_fields_of_the_contract(scripted: Start) -> None:
+    """Of a decision, a consent, an outcome and an event."""
+    server, target = scripted()
+
+    with ArbiterClient(target, timeout_s=30.0) as client:
+        client.decide(
+            identity=("phone", "+41790000001"), channel="app", groups=["retention"], exclude_action_ids=["a"],
+            detail="full", global_privacy_control=True, request_id="",
+        )  # fmt: skip
+        client.record_consent(
+            customer_id=LOYAL, purpose="marketing", state="denied", recorded=NOON, expires=NOON
+        )
+        client.record_outcome("D1", "a", "declined", occurred=NOON)
+        client.ingest([event("moved", identity=("phone", "+41790000001"), event_id="e1")])
+
+    decide = decision_service_pb2.DecideRequest.FromString(server.requests[0])
+    consent = consent_service_pb2.RecordConsentRequest.FromString(server.requests[1]).consent
+    outcome = outcome_service_pb2.RecordOutcomeRequest.FromString(server.requests[2])
+    ingest = event_service_pb2.IngestRequest.FromString(server.requests[3])
+    assert (decide.identity.type, decide.request_id, decide.HasField("limit")) == ("phone", "", False)
+    assert (list(decide.filter.groups), list(decide.filter.exclude_action_ids)) == (["retention"], ["a"])
+    assert decide.privacy_signals.global_privacy_control
+    assert decide.explanation_detail == decision_service_pb2.EXPLANATION_DETAIL_FULL
+    assert consent.state == types_pb2.CONSENT_STATE_DENIED
+    assert consent.record_time.ToDatetime(UTC) == consent.expire_time.ToDatetime(UTC) == NOON
+    assert (outcome.type, outcome.occur_time.ToDatetime(UTC)) == (types_pb2.OUTCOME_TYPE_DECLINED, NOON)
+    assert (ingest.events[0].event_id, ingest.events[0].identity.type) == ("e1", "phone")
 
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)

@@ -320,7 +320,7 @@ _VALUES = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(said=st.dictionaries(_NAMES, _VALUES, max_size=4), method=st.sampled_from(METHODS))
 def test_any_json_is_read_or_refused_in_words(said: dict[str, Any], method: Any) -> None:
     """Never by another error; and what is read is written in a form that reads the same."""

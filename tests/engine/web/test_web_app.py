@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import urllib.error
+import urllib.request
 from dataclasses import replace
 
 import pytest
@@ -11,6 +13,7 @@ from engine.bootstrap import Application
 from engine.errors import SetupInvalid
 from engine.settings import load_settings
 from engine.web.app import create_app
+from engine.web.serving import http_served
 
 DESK = "https://desk.example.com"
 
@@ -96,3 +99,18 @@ def test_origins_are_parted_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_settings({})
 
     assert settings.web_frame_ancestors == (DESK, "http://localhost:3000")
+
+
+def test_app_is_served_on_a_port_until_the_block_ends(application: Application) -> None:
+    """With headers of its own, and none that says by what."""
+    with (
+        http_served(create_app(application), ("127.0.0.1", 0), drain_seconds=1) as port,
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=30) as reply,
+    ):
+        told, headers = reply.read(), reply.headers
+
+    with pytest.raises(urllib.error.URLError, match="refused"):
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=30)
+    assert told == b"alive\n"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["server"] is None
