@@ -40,10 +40,11 @@ def protection_of(settings: Settings, watch: Watch) -> Protection:
     """The protection that the settings say, at work. Raises SetupInvalid where it would protect nothing."""
     _refuse_halves(settings)
     authoriser = _authoriser(settings, watch)
-    exposed = authoriser is None and not is_loopback(settings.host)
+    reached = [host for host in _hosts(settings) if not is_loopback(host)]
+    exposed = authoriser is None and bool(reached)
     if exposed:
         advice = "ask for tokens or certificates (docs/security.md), or listen on 127.0.0.1"
-        _log.warning("server.exposed", host=settings.host, advice=advice)
+        _log.warning("server.exposed", host=reached[0], advice=advice)
     watch.exposed(open_to_all=exposed)
     return Protection(_tls(settings, watch), authoriser, exposed)
 
@@ -56,6 +57,12 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
     except ValueError:
         return False
+
+
+def _hosts(settings: Settings) -> list[str]:
+    """Where calls come in: gRPC, and HTTP where that is on."""
+    web = settings.web_address
+    return [settings.host] if web is None else [settings.host, web[0]]
 
 
 def _refuse_halves(settings: Settings) -> None:
@@ -98,6 +105,15 @@ def _refuse_halves(settings: Settings) -> None:
             f"tokens would travel to {settings.host} in the clear, for whoever listens; give "
             "ARBITER_TLS_CERTIFICATE and ARBITER_TLS_KEY, or ARBITER_INSECURE_TOKENS=true where a proxy does "
             "TLS",
+        ),
+        (
+            settings.token_keys is not None
+            and settings.web_address is not None
+            and not is_loopback(settings.web_address[0])
+            and not settings.insecure_tokens,
+            f"ARBITER_WEB: tokens would travel to {settings.web} in the clear, as HTTP has no TLS here; "
+            "listen on 127.0.0.1 behind a proxy that does TLS, or give ARBITER_INSECURE_TOKENS=true where "
+            "the proxy is on another machine",
         ),
     ):
         if wrong:

@@ -126,18 +126,24 @@ def serve_web(settings: Settings, *, tell_ready: Callable[[], None]) -> None:
     if address is None:
         raise SetupInvalid("there is no address to serve HTTP at; give --web HOST:PORT")
     from engine.web.app import create_app  # here, as only this process needs an HTTP server
+    from engine.web.authorising import by_token
     from engine.web.serving import http_served
 
     next_signal = _signals()
     metrics = None if settings.metrics_address is None else Metrics()
+    protection = protection_of(settings, metrics or UNWATCHED)
+    authorise = None if protection.authoriser is None else by_token(protection.authoriser)
     with (
         _at_work(settings, metrics) as application,
-        http_served(create_app(application), address, drain_seconds=settings.drain_seconds) as port,
+        http_served(
+            create_app(application, authorise), address, drain_seconds=settings.drain_seconds
+        ) as port,
     ):
         tell_ready()
         _log.info("web.ready", host=address[0], port=port)
         while next_signal() == signal.SIGHUP:
             application.live.reload()
+            protection.reread()
         _log.info("web.draining", grace_seconds=settings.drain_seconds)
     _log.info("web.stopped")
 

@@ -336,8 +336,9 @@ class Settings(BaseSettings):
     )
     web: Annotated[str, AfterValidator(_address_or_off)] = Field(
         default="off",
-        description="Where to serve pages and the JSON gateway over HTTP, as HOST:PORT. Off, as there is no "
-        "authentication: choose an address that only those reach who may decide and record.",
+        description="Where to serve pages and the JSON gateway over HTTP, as HOST:PORT. Off, as few need it. "
+        "Callers need the same tokens as over gRPC; without tokens choose an address that only those reach "
+        "who may decide and record.",
     )
     web_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_parted)] = Field(
         default=(),

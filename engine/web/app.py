@@ -18,14 +18,15 @@ from starlette.routing import BaseRoute, Route
 from engine.bootstrap import Application
 from engine.settings import Settings
 from engine.web import gateway
+from engine.web.authorising import Authorise
 from engine.web.headers import SecureHeaders
 
 _THIS_MACHINE: Final = ("localhost", "127.0.0.1", "[::1]")
 
 
-def create_app(application: Application) -> Starlette:
-    """The app that serves an application over HTTP."""
-    return assembled(application, [*probes(application), *gateway.routes(application)])
+def create_app(application: Application, authorise: Authorise | None = None) -> Starlette:
+    """The app that serves an application over HTTP; where there is an `authorise`, it is asked before calls."""
+    return assembled(application, [*probes(application), *gateway.routes(application, authorise)])
 
 
 def assembled(application: Application, routes: Sequence[BaseRoute]) -> Starlette:

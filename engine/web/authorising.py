@@ -1,4 +1,4 @@
-"""The seam for who may ask what over HTTP: whatever proves callers is asked before the call is made."""
+"""Who may ask what over HTTP: who proves callers to gRPC is asked before the call is made."""
 
 from __future__ import annotations
 
@@ -8,12 +8,19 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.api.status import status_of
 from engine.errors import ArbiterError
+from engine.security.authorising import Authoriser
+from engine.security.callers import Caller
 from engine.web.statuses import refusal
 
 Metadata = Sequence[tuple[str, str]]
-Authorise = Callable[[str, Metadata], object]
+Authorise = Callable[[str, Metadata], Caller | None]
 """Is told the gRPC method that a call stands for, such as "/arbiter.v1.DecisionService/Decide", and the
 headers, named in lower case as gRPC's metadata are. Raises an ArbiterError where the caller may not."""
+
+
+def by_token(authoriser: Authoriser) -> Authorise:
+    """Asks for tokens: certificates are shown to who does TLS, which is not this process."""
+    return lambda method, metadata: authoriser.check(method, metadata, lambda: None)
 
 
 class Authorised:
@@ -29,8 +36,9 @@ class Authorised:
         if scope["type"] == "http":
             headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
             try:
-                self._authorise(self._method, headers)
+                caller = self._authorise(self._method, headers)
             except ArbiterError as error:
                 await refusal(status_of(error))(scope, receive, send)
                 return
+            scope.setdefault("state", {})["caller"] = caller
         await self._app(scope, receive, send)

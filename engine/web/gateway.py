@@ -23,6 +23,7 @@ from engine.api.servicers import ConsentServicer, DecisionServicer, OutcomeServi
 from engine.api.status import DOMAIN, grpc_code, status_of
 from engine.bootstrap import Application
 from engine.errors import DeadlineExpired, RequestInvalid, Violation
+from engine.security.callers import answer_as
 from engine.service.watching import Watch
 from engine.web.authorising import Authorise, Authorised
 from engine.web.json_form import MEDIA_TYPE, read_json, write_json
@@ -100,7 +101,9 @@ class _Call:
         if body is None:
             words = f"the body has more than {self._max_bytes} bytes"
             return _trouble(413, code_pb2.INVALID_ARGUMENT, "REQUEST_TOO_LARGE", words)
-        return await run_in_threadpool(self._call, body, request.headers.get(DEADLINE), began_s)
+        caller = request.scope.get("state", {}).get("caller")
+        timeout = request.headers.get(DEADLINE)
+        return await run_in_threadpool(answer_as, caller, self._call, body, timeout, began_s)
 
     def _call(self, body: bytes, timeout: str | None, began_s: float) -> Response:
         """In a thread of its own, as what it calls waits for disks and stores."""

@@ -123,7 +123,7 @@ def test_bug_in_one_item_does_not_harm_the_others(application: Application) -> N
     items = [Item(correlation_id=name, request=scene(LOYAL)) for name in ("1", "2", "3")]
 
     with capture_logs() as logged:
-        results = [Result.FromString(servicer._decide_item(item)) for item in items]
+        results = [Result.FromString(servicer._decide_item(item, None)) for item in items]
 
     assert [r.error.code for r in results] == [0, code_pb2.INTERNAL, 0]
     assert [entry["event"] for entry in logged] == ["call.failed"]

@@ -14,7 +14,7 @@ from arbiter_at_work import AT_RISK, scene
 
 from engine import logs
 from engine._pb.arbiter.v1 import decision_service_pb2, decision_service_pb2_grpc
-from engine.api import writing
+from engine.api import servicers
 from engine.calls import UNFIT, begin_call, decided, fit_id, trace_id
 
 UUID = "0190f2a4-7c1d-7e3a-9b55-2f6d0c9a1b11"
@@ -88,7 +88,7 @@ def test_a_call_that_fails_after_its_decision_names_the_decision(
         raise ValueError("no words for it")
 
     with monkeypatch.context() as patched:
-        patched.setattr(writing, "decide_response", broken)
+        patched.setattr(servicers, "decide_reply", broken)
         refused(stub, "Decide", scene(AT_RISK, request_id=UUID))
     response = stub.Decide(scene(AT_RISK, request_id=UUID), timeout=30)
 
