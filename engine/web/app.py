@@ -25,7 +25,7 @@ _THIS_MACHINE: Final = ("localhost", "127.0.0.1", "[::1]")
 
 
 def create_app(application: Application, authorise: Authorise | None = None) -> Starlette:
-    """The app that serves an application over HTTP; where there is an `authorise`, it is asked before calls."""
+    """The app that serves an application over HTTP; `authorise`, if any, is asked before calls."""
     return assembled(application, [*probes(application), *gateway.routes(application, authorise)])
 
 

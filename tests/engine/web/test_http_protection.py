@@ -83,7 +83,7 @@ def test_consent_says_who_recorded_it(
 
 
 def test_tokens_do_not_travel_in_the_clear(tmp_path: Path) -> None:
-    """HTTP has no TLS of its own, so it listens on this machine, unless told that a proxy protects the way."""
+    """HTTP has no TLS of its own, so it stays on this machine, unless a proxy protects the way."""
     given = tokens_of(tmp_path) | {"web": "0.0.0.0:8080"}
 
     with pytest.raises(SetupInvalid, match="ARBITER_WEB"):
