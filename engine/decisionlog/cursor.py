@@ -13,8 +13,13 @@ import msgspec
 
 from engine.decisionlog.errors import LogCorrupt, LogUnavailable
 from engine.decisionlog.frame import HEADER_BYTES
-from engine.decisionlog.reading import Report, list_segments, refuse_corruption, stored_frames
-from engine.decisionlog.segment import sync_directory, write_failure
+from engine.decisionlog.reading import Segment, find_segment, stored_frames
+from engine.decisionlog.segment import segment_ids, segment_path, sync_directory, write_failure
+
+FileState = tuple[int, int]
+"""Size and time of a file's last change."""
+Settled = dict[int, FileState]
+"""How the file of a segment was when it was read to its end, by segment id."""
 
 
 class Cursor(msgspec.Struct, kw_only=True):
@@ -85,17 +90,30 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def new_records(
-    directory: Path, places: dict[str, int], *, report: Report = refuse_corruption
+    directory: Path, places: dict[str, int], *, settled: Settled | None = None
 ) -> Iterator[NewRecord]:
     """Records behind `places`, segment by segment, which move on once the next one is asked for.
 
-    Ends with what is written now. Raises LogCorrupt.
+    Ends with what is written now. Who asks again and again gives `settled`, where it is kept which files were
+    read to their end: they are opened again once they change. Raises LogCorrupt; a torn end is no record.
     """
     if not directory.is_dir():
         return
-    for segment in list_segments(directory):
+    known = {} if settled is None else settled
+    for segment, state in _changed(directory, known):
         name = f"{segment.segment_id:010x}"
-        start = places.get(name, HEADER_BYTES)
-        for frame in stored_frames(segment, report=report, start=start):
+        for frame in stored_frames(segment, start=places.get(name, HEADER_BYTES)):
             yield NewRecord(segment.segment_id, frame.offset, frame.end, frame.body)
             places[name] = frame.end
+        known[segment.segment_id] = state
+
+
+def _changed(directory: Path, known: Settled) -> list[tuple[Segment, FileState]]:
+    """Segments that are not as they were when they were read, oldest first, with how they are now."""
+    found = []
+    for segment_id in segment_ids(directory):
+        file = segment_path(directory, segment_id).stat()
+        state = file.st_size, file.st_mtime_ns
+        if known.get(segment_id) != state:
+            found.append((find_segment(directory, segment_id), state))
+    return sorted(found, key=lambda one: (one[0].created_ms or 0, one[0].segment_id))

@@ -16,7 +16,15 @@ from typing import Final, Protocol
 import msgspec
 import structlog
 
-from engine.decisionlog.cursor import Cursor, NewRecord, alone, new_records, read_cursor, write_cursor
+from engine.decisionlog.cursor import (
+    Cursor,
+    NewRecord,
+    Settled,
+    alone,
+    new_records,
+    read_cursor,
+    write_cursor,
+)
 from engine.decisionlog.masking import Mask
 from engine.decisionlog.record import decode_record
 
@@ -83,6 +91,7 @@ class Forwarder:
         self._away = away
         self._pressure = pressure
         self._stop = stop
+        self._settled: Settled = {}
         self._log = structlog.get_logger("engine.decisionlog.forwarding")
 
     def run(self, *, once: bool) -> None:
@@ -103,7 +112,7 @@ class Forwarder:
     def _turn(self, cursor: Cursor) -> bool:
         """Sends what is new, batch by batch; whether there was any."""
         places = dict(cursor.places.get(_LOG, {}))
-        records = new_records(self._log_directory, places)
+        records = new_records(self._log_directory, places, settled=self._settled)
         found = False
         while not self._stop.is_set():
             batch = list(islice(records, self._pressure.batch))

@@ -161,6 +161,27 @@ def test_it_goes_on_when_the_server_is_back(tmp_path, own_redis):
     assert [event["event"] for event in told] == ["forward.waiting", "forward.back"]
 
 
+def test_what_was_read_to_its_end_is_not_opened_again(tmp_path, stream, client):
+    """However often it looks, a torn end is told once; what is added to the log is found all the same."""
+    ids = log_decisions(tmp_path / "decisions", 1)
+    (path,) = (tmp_path / "decisions").glob("*.seg")
+    path.write_bytes(path.read_bytes() + b"torn")
+    stop = threading.Event()
+    with capture_logs() as told:
+        sender = forwarder(tmp_path, stream, stop=stop)
+        work = threading.Thread(target=sender.run, kwargs={"once": False})
+        work.start()
+        for more in (1, 2):
+            ids += log_decisions(tmp_path / "decisions", 1, start=more)
+            while len(read_ids(client)) < len(ids):
+                stop.wait(0.01)
+        stop.set()
+        work.join()
+
+    assert read_ids(client) == ids
+    assert [event["event"] for event in told] == ["log.tail_torn"]
+
+
 def test_one_process_forwards_to_a_stream(tmp_path, stream, client):
     """A second one would send everything twice."""
     log_decisions(tmp_path / "decisions", 1)
