@@ -7,7 +7,9 @@ import pytest
 from engine.bench import hotpath
 from engine.bench.hotpath import Cost
 
-_HOW_TO = "if it is worth it, run `python -m engine.bench --write-budget` with Python 3.11 and 3.12 and commit"
+_HOW_TO = (
+    "if it is worth it, run `python -m engine.bench --write-budget` with Python 3.11 and 3.12 and commit"
+)
 
 
 def test_a_decision_takes_no_more_than_its_budget():
