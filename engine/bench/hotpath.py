@@ -1,10 +1,10 @@
-"""What one decision costs, counted so that two runs, and two machines, give the same: the guard of the hot path.
+"""What one decision costs, counted so that two runs, and two machines, give the same: guards the hot path.
 
-Times of a busy machine say little about a change of five per cent; the interpreter's own steps say it exactly.
-Counted are the instructions of bytecode that a fixed decision of the demo executes, and the calls it makes
-into C, function by function. They are the same for every run of one minor version of Python. The committed
-budget holds them, and a test fails where a decision takes more. What NumPy, onnxruntime and machine code do in a
-call is not seen: `native_ratio` compares that with one run of onnxruntime.
+Times of a busy machine say little about a change of five per cent; the interpreter's own steps say it
+exactly. Counted are the instructions of bytecode that a fixed decision of the demo executes, and the calls
+it makes into C, function by function. They are the same for every run of one minor version of Python. The
+committed budget holds them, and a test fails where a decision takes more. What NumPy, onnxruntime and machine
+code do in a call is not seen: `native_ratio` compares that with one run of onnxruntime.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ BUDGET: Final = Path(__file__).with_name("hotpath_budget.json")
 ALLOWED: Final = 1.05
 """How much more than the budget a decision may take: less than any stage of it, more than a new field."""
 NATIVE_LIMIT: Final = 8.0
-"""Scoring all targets of a customer and explaining one may take at most so many runs of onnxruntime over the same
-rows. It is two to four; the rest is for machines that are busy, or have narrower vectors."""
+"""Scoring all targets of a customer and explaining one may take at most so many runs of onnxruntime over the
+same rows. It is two to four; the rest is for machines that are busy, or have narrower vectors."""
 _NOW_MS: Final = 1_790_000_000_000
 _WARMING: Final = 3
 _TOLD: Final = 60
@@ -133,7 +133,7 @@ def _instructions(work: Callable[[], None]) -> Counter[str]:
     """Instructions of bytecode by function."""
     counts: Counter[CodeType] = Counter()
 
-    def trace(frame: FrameType, event: str, _argument: object) -> Any:
+    def trace(frame: FrameType, event: str, _argument: object) -> object:
         if event == "call":
             frame.f_trace_opcodes, frame.f_trace_lines = True, False
         elif event == "opcode":
@@ -141,7 +141,7 @@ def _instructions(work: Callable[[], None]) -> Counter[str]:
         return trace
 
     before = sys.gettrace()  # a debugger's, or that of coverage
-    sys.settrace(trace)
+    sys.settrace(trace)  # type: ignore[arg-type]  # it returns itself, which no type can say
     try:
         work()
     finally:

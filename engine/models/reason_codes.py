@@ -58,9 +58,7 @@ class ConceptReasons:
     typical: tuple[str, ...]
     baseline: str
 
-    def tell(
-        self, contributions: Floats, row: Rows, *, silent: Sequence[bool] | Flags
-    ) -> tuple[Contribution, ...]:
+    def tell(self, contributions: Floats, row: Rows, *, silent: Flags) -> tuple[Contribution, ...]:
         """The strongest concepts of one row, at most four; `silent` inputs (inputs,) are not shown."""
         shares = np.bincount(self.concept_of, contributions[:-1], len(self.codes)).tolist()
         pushes = contributions.tolist()
