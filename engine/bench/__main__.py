@@ -45,6 +45,9 @@ _PARTS: Final = (
     "hiredis",
     "lightgbm",
     "llvmlite",
+    "grpcio",
+    "protobuf",
+    "onnxruntime",
 )
 Figure = float | str
 
