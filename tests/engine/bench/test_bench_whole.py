@@ -17,7 +17,7 @@ from engine.bench.growth_points import Point
 from engine.bench.memory import Reading
 from engine.bench.parts import Disagreement
 from engine.bench.whole import Most, Work
-from engine.bench.whole_load import Latencies
+from engine.bench.whole_load import Latencies, Throughput
 from engine.bench.whole_server import cores
 from engine.bench.whole_shape import Company, Size
 from engine.bench.whole_sides import EMPTY, PARTS, SKELETON, WHOLE, WHOLE_LMDB, asked_for, load_on
@@ -36,7 +36,7 @@ SHORT = Work(
 
 
 def _waits(*took_ms: float) -> list[Latencies]:
-    return [Latencies(np.array([ms] * 100), np.zeros(100), []) for ms in took_ms]
+    return [Latencies(np.array([ms] * 100), np.zeros(100), [], 0) for ms in took_ms]
 
 
 def test_ratios_are_of_neighbours_and_medians_of_rounds() -> None:
@@ -94,6 +94,16 @@ def test_a_side_is_measured_in_both_loops(tmp_path: Path) -> None:
     assert core == {cores()[0]}
     with pytest.raises(ProcessLookupError):
         os.kill(server.pid, 0)
+
+
+def test_a_server_that_refuses_much_has_no_figure(tmp_path: Path) -> None:
+    """What it can do is not what it refused."""
+    company = Company(tmp_path, Size(), [], [], [])
+
+    whole._look_at(EMPTY, Throughput(1_000, 1.0, [], 5), company)
+
+    with pytest.raises(Disagreement, match="the server empty refused 50 calls"):
+        whole._look_at(EMPTY, Throughput(1_000, 1.0, [], 50), company)
 
 
 def test_memory_is_read_before_and_between_calls(tmp_path: Path) -> None:

@@ -102,6 +102,19 @@ def test_a_call_that_grpc_refuses_is_lost() -> None:
             _wait(connection)
 
 
+def test_a_call_that_a_busy_server_refuses_is_counted() -> None:
+    """It ends, and is no reply."""
+
+    def busy(_: decision_service_pb2.DecideRequest, context: grpc.ServicerContext) -> bytes:
+        context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "try again")
+
+    with _grpc_server(busy) as port:
+        found = replies(Load(partial(GrpcConnection, port), 1, [REQUEST]), under_way=1, seconds=0.1)
+
+    assert found.count == 0
+    assert found.refused > 0
+
+
 def test_a_server_that_hangs_up_is_told() -> None:
     """Nothing more comes from it."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
