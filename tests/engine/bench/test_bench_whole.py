@@ -17,6 +17,7 @@ from engine.bench.growth_points import Point
 from engine.bench.memory import Reading
 from engine.bench.parts import Disagreement
 from engine.bench.whole import Most, Work
+from engine.bench.whole_checks import Response
 from engine.bench.whole_load import Latencies, Throughput
 from engine.bench.whole_server import cores
 from engine.bench.whole_shape import Company, Size
@@ -182,7 +183,12 @@ def test_short_forms_and_calls_are_chosen_by_the_command(
 ) -> None:
     """`--quick` where there is a short form; `--calls` for memory, which runs only where it is named."""
     asked: list[object] = []
-    monkeypatch.setattr(memory, "measure", lambda work=memory.DEFAULT: asked.append(work) or {"x": 1.0})
+
+    def measured(work: memory.Work = memory.DEFAULT) -> dict[str, float]:
+        asked.append(work)
+        return {"x": 1.0}
+
+    monkeypatch.setattr(memory, "measure", measured)
     monkeypatch.setattr(command, "BENCHMARKS", {"rules": lambda: {"y": 2.0}, "memory": memory.measure})
     out = ["--out", str(tmp_path / "figures.json")]
 
@@ -200,7 +206,7 @@ def test_customers_who_get_less_are_too_few_to_measure(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The benchmark says so instead of measuring less work."""
-    nothing = whole.Response().SerializeToString()
+    nothing = Response().SerializeToString()
     monkeypatch.setattr(whole, "_answers", lambda _, names: [nothing] * len(names))
     company = Company(tmp_path, Size(customers=10), [], [], [])
 
