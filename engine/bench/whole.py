@@ -196,6 +196,7 @@ def figures(most: Mapping[str, Sequence[Most]], waits: Mapping[str, Sequence[Lat
     half = {name: _percentiles(rounds) for name, rounds in waits.items()}
     return {
         **_ratios(per_s),
+        **_ratios_by_cpu(most),
         "p99_over_p50": half[WHOLE]["p99"] / half[WHOLE]["p50"],
         "p99_over_p50_lmdb": half[WHOLE_LMDB]["p99"] / half[WHOLE_LMDB]["p50"],
         **{f"{name}_per_s": statistics.median(rounds) for name, rounds in per_s.items()},
@@ -214,6 +215,16 @@ def _ratios(per_s: Mapping[str, Sequence[float]]) -> Figures:
         for other in (SKELETON, PARTS, EMPTY)
         if other in per_s
         for side, store in ((WHOLE, ""), (WHOLE_LMDB, "_lmdb"))
+    }
+
+
+def _ratios_by_cpu(most: Mapping[str, Sequence[Most]]) -> Figures:
+    """The same by the processor time of a call, which other work on the machine changes least."""
+    used = {name: statistics.median(one.cpu_us for one in rounds) for name, rounds in most.items()}
+    return {
+        f"whole_over_{other}_by_cpu": used[other] / used[WHOLE]
+        for other in (SKELETON, PARTS, EMPTY)
+        if other in used
     }
 
 

@@ -57,6 +57,7 @@ def test_ratios_are_of_neighbours_and_medians_of_rounds() -> None:
     assert figures["whole_over_skeleton"] == 0.5
     assert figures["whole_over_parts"] == 10.0
     assert figures["whole_over_parts_lmdb"] == 12.0
+    assert figures["whole_over_skeleton_by_cpu"] == 0.3
     assert figures["whole_per_s"] == 100.0
     assert figures["whole_cpu_us"] == 1_000.0
     assert figures["whole_p50_ms"] == figures["whole_p99_ms"] == 2.0
