@@ -47,6 +47,9 @@ _PARTS: Final = (
     "hiredis",
     "lightgbm",
     "llvmlite",
+    "grpcio",
+    "protobuf",
+    "onnxruntime",
 )
 Figure = float | str
 
@@ -76,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _measure(name: str, asked: argparse.Namespace) -> Callable[[], dict[str, float]]:
     """A benchmark, as short or long as it is asked for."""
     if name == "memory" and asked.calls:
-        return partial(memory.measure, memory.Work(calls=asked.calls))
+        return partial(memory.measure, memory.Work(calls=asked.calls, every=max(1, asked.calls // 10)))
     return QUICK[name] if asked.quick and name in QUICK else BENCHMARKS[name]
 
 

@@ -188,9 +188,9 @@ def _workers(usual: Company, work: Work) -> list[Point]:
 def _of_server(count: int, asked: Asked, settings: Settings, work: Work) -> Point:
     with arbiter("growth", settings, workers=count, on=cores()) as server:
         load = load_on(server, asked, channels=_CHANNELS)
-        replies(load, under_way=2 * _CHANNELS, seconds=work.seconds / 2)
+        replies(load, under_way=_CHANNELS, seconds=work.seconds / 2)
         before_s = server.cpu_s()
-        answered = replies(load, under_way=2 * _CHANNELS, seconds=work.seconds)
+        answered = replies(load, under_way=_CHANNELS, seconds=work.seconds)
         used_us = (server.cpu_s() - before_s) / answered.count * 1e6
     return Point("workers", count, cpu_us=used_us, per_s=answered.per_s)
 

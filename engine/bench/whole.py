@@ -29,7 +29,7 @@ from engine.bench.parts import Disagreement
 from engine.bench.whole_checks import Answer, Response, check_same, check_whole
 from engine.bench.whole_company import write_company
 from engine.bench.whole_customers import customer_id
-from engine.bench.whole_load import Latencies, Load, latencies, replies
+from engine.bench.whole_load import Latencies, Load, Throughput, latencies, replies
 from engine.bench.whole_server import MeasuredServer, cores, on_cores
 from engine.bench.whole_shape import STANDARD, Company, Size
 from engine.bench.whole_sides import (
@@ -45,6 +45,7 @@ from engine.bench.whole_sides import (
 )
 
 Figures = dict[str, float]
+_MOST_REFUSED: Final = 0.01
 _PERCENTS: Final = {"p50": 50.0, "p99": 99.0, "p999": 99.9}
 
 
@@ -58,7 +59,7 @@ class Work:
     warm_up_s: float = 1.0
     latency_rounds: int = 3
     latency_seconds: float = 8.0
-    under_way: int = 32
+    under_way: int = 8
     asked: int = 500
     checked: int = 100
     with_parts: bool = True
@@ -160,13 +161,19 @@ def _round(side: MeasuredServer, load: Load, company: Company, work: Work) -> Mo
     before_s = side.cpu_s()
     answered = replies(load, under_way=work.under_way, seconds=work.seconds)
     used_s = side.cpu_s() - before_s
-    _look_at(side.name, answered.samples, company)
+    _look_at(side.name, answered, company)
     return Most(answered.per_s, used_s / answered.count * 1e6)
 
 
-def _look_at(side: str, samples: Sequence[bytes], company: Company) -> None:
+def _look_at(side: str, answered: Throughput | Latencies, company: Company) -> None:
+    """Raises Disagreement where calls were refused, or answered with less than the whole job."""
+    if answered.refused > _MOST_REFUSED * answered.count:
+        raise Disagreement(
+            f"the server {side} refused {answered.refused} calls and answered {answered.count}: what it can "
+            "do cannot be told; try again on a machine with nothing else to do"
+        )
     if side in (WHOLE, WHOLE_LMDB):
-        check_whole(samples, candidates=company.size.candidates)
+        check_whole(answered.samples, candidates=company.size.candidates)
 
 
 def _waits(
@@ -178,7 +185,7 @@ def _waits(
         for name, load in loads.items():
             rate = statistics.median(one.per_s for one in most[name]) / 2
             took = latencies(load, rate=rate, seconds=work.latency_seconds, seed=number)
-            _look_at(name, took.samples, company)
+            _look_at(name, took, company)
             found[name].append(took)
     return found
 
@@ -189,6 +196,7 @@ def figures(most: Mapping[str, Sequence[Most]], waits: Mapping[str, Sequence[Lat
     half = {name: _percentiles(rounds) for name, rounds in waits.items()}
     return {
         **_ratios(per_s),
+        **_ratios_by_cpu(most),
         "p99_over_p50": half[WHOLE]["p99"] / half[WHOLE]["p50"],
         "p99_over_p50_lmdb": half[WHOLE_LMDB]["p99"] / half[WHOLE_LMDB]["p50"],
         **{f"{name}_per_s": statistics.median(rounds) for name, rounds in per_s.items()},
@@ -207,6 +215,16 @@ def _ratios(per_s: Mapping[str, Sequence[float]]) -> Figures:
         for other in (SKELETON, PARTS, EMPTY)
         if other in per_s
         for side, store in ((WHOLE, ""), (WHOLE_LMDB, "_lmdb"))
+    }
+
+
+def _ratios_by_cpu(most: Mapping[str, Sequence[Most]]) -> Figures:
+    """The same by the processor time of a call, which other work on the machine changes least."""
+    used = {name: statistics.median(one.cpu_us for one in rounds) for name, rounds in most.items()}
+    return {
+        f"whole_over_{other}_by_cpu": used[other] / used[WHOLE]
+        for other in (SKELETON, PARTS, EMPTY)
+        if other in used
     }
 
 

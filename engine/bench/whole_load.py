@@ -46,15 +46,22 @@ class Latencies:
     took_ms: Milliseconds
     lag_ms: Milliseconds
     samples: Sequence[bytes]
+    refused: int
+
+    @property
+    def count(self) -> int:
+        """How many were answered."""
+        return len(self.took_ms) - self.refused
 
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """Replies that came in so many seconds, and some of them."""
+    """Replies that came in so many seconds, and some of them; refused calls are none."""
 
     count: int
     seconds: float
     samples: Sequence[bytes]
+    refused: int
 
     @property
     def per_s(self) -> float:
@@ -83,11 +90,13 @@ def replies(load: Load, *, under_way: int, seconds: float) -> Throughput:
             connection.send(next(requests))
         started_s = time.perf_counter()
         count = _answered(connections, requests, seconds)
-        return Throughput(count, time.perf_counter() - started_s, _samples(connections))
+        took_s = time.perf_counter() - started_s
+        refused = _refused(connections)
+        return Throughput(count - refused, took_s, _samples(connections), refused)
 
 
 def _answered(connections: Sequence[Connection], requests: Iterator[bytes], seconds: float) -> int:
-    """How many replies came in so many seconds; each is followed by a request."""
+    """How many calls ended in so many seconds; each is followed by a request."""
     count, end_s = 0, time.perf_counter() + seconds
     while time.perf_counter() < end_s:
         for connection in _readable(connections, _GIVE_UP_S):
@@ -99,6 +108,10 @@ def _answered(connections: Sequence[Connection], requests: Iterator[bytes], seco
 
 def _samples(connections: Sequence[Connection]) -> list[bytes]:
     return [sample for connection in connections for sample in connection.samples]
+
+
+def _refused(connections: Sequence[Connection]) -> int:
+    return sum(connection.refused for connection in connections)
 
 
 def _readable(connections: Sequence[Connection], seconds: float) -> list[Connection]:
@@ -141,7 +154,9 @@ class _Round:
             for place in self._ended(self._until(due, sent, start_ns)):
                 took_ns[place] = time.monotonic_ns() - start_ns - due[place]
                 ended += 1
-        return Latencies(took_ns / 1e6, lag_ns / 1e6, _samples(self._connections))
+        return Latencies(
+            took_ns / 1e6, lag_ns / 1e6, _samples(self._connections), _refused(self._connections)
+        )
 
     def _until(self, due: Sequence[int], sent: int, start_ns: int) -> float:
         """Seconds until the next call is due; long where only replies matter."""

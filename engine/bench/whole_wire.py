@@ -24,6 +24,8 @@ _AT_ONCE: Final = 1 << 18
 _SAMPLED: Final = 50
 """Of so many replies one is kept."""
 _MESSAGE_HEAD: Final = 5
+_TOO_MUCH: Final = b"grpc-status\x018"
+"""RESOURCE_EXHAUSTED, as it stands where headers are not compressed."""
 _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 METHOD: Final = "/arbiter.v1.DecisionService/Decide"
 
@@ -39,6 +41,8 @@ class Connection(Protocol):
     """Calls that may be under way at once."""
     samples: list[bytes]
     """Some of the replies, for who wants to see what was answered under load."""
+    refused: int
+    """Calls that ended without a reply, as the server had too much to do."""
 
     def fileno(self) -> int:
         """For `select`."""
@@ -49,7 +53,7 @@ class Connection(Protocol):
         ...
 
     def ended(self) -> list[int]:
-        """The calls whose replies what has come in completes. Raises CallLost."""
+        """The calls that what has come in ends, refused ones too. Raises CallLost."""
         ...
 
     def close(self) -> None:
@@ -82,6 +86,7 @@ class GrpcConnection:
         self._answered: set[int] = set()
         self._sampled = b""
         self.samples: list[bytes] = []
+        self.refused = 0
         self._headers = _request_headers(port, method)
         settings = struct.pack(
             ">HIHIHI", 1, 0, 2, 0, 4, _WINDOW
@@ -114,11 +119,8 @@ class GrpcConnection:
                 if stream % (2 * _SAMPLED) == 1:
                     self._sampled += content[start:end]
             elif kind == _HEADERS and flags & _END_STREAM:
-                if stream not in self._answered:
-                    raise CallLost(f"a call failed: {content[start:end]!r}")
-                self._answered.remove(stream)
+                self._end(stream, content[start:end])
                 done.append(stream)
-                self._sample(stream)
             elif kind in (_SETTINGS, _PING) and not flags & _ACK:
                 self._socket.sendall(_frame(kind, _ACK, 0, content[start:end] if kind == _PING else b""))
             elif kind in (_RESET, _GOAWAY):
@@ -127,7 +129,13 @@ class GrpcConnection:
         self._refill()
         return done
 
-    def _sample(self, stream: int) -> None:
+    def _end(self, stream: int, trailers: bytes) -> None:
+        if stream not in self._answered:
+            if _TOO_MUCH not in trailers:
+                raise CallLost(f"a call failed: {trailers!r}")
+            self.refused += 1
+            return
+        self._answered.remove(stream)
         if stream % (2 * _SAMPLED) == 1:
             self.samples.append(self._sampled[_MESSAGE_HEAD:])
             self._sampled = b""
@@ -189,6 +197,7 @@ class HttpConnection:
         self._socket = _connected(port)
         self._next, self._kept = 0, b""
         self.samples: list[bytes] = []
+        self.refused = 0
         self._head = (
             f"POST {path} HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Type: application/json\r\n"
             "Content-Length: "

@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 from pathlib import Path
+from typing import Final
 
 import orjson
 import uvicorn
@@ -15,6 +16,9 @@ from pydantic import BaseModel
 from engine.bench.whole_parts.deciding import Decider
 from engine.bench.whole_parts.features import KnownCustomers, load
 from engine.bench.whole_parts.plan import read_plan
+
+_KEPT_S: Final = 300
+"""Connections of callers who come back stay; by default they are closed after 5 s."""
 
 
 class Context(BaseModel):
@@ -58,7 +62,14 @@ def main() -> None:
     app = served(Decider(plan, KnownCustomers(plan).read), log)
     gc.collect()
     gc.freeze()
-    uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), log_level="warning", access_log=False)
+    uvicorn.run(
+        app,
+        host="127.0.0.1",
+        port=int(sys.argv[2]),
+        log_level="warning",
+        access_log=False,
+        timeout_keep_alive=_KEPT_S,
+    )
 
 
 if __name__ == "__main__":
