@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from arbiter_at_work import RunningServer
 
 from loadtest.overload import SLO_MS, Peak, Scene, Wave, peak_of, wave
 from loadtest.profiles import load_profile
+from loadtest.running import cpu_s
 from loadtest.sending import Senders
 
 pytestmark = pytest.mark.slow
@@ -79,3 +80,13 @@ def test_who_is_let_in_is_answered_in_time_and_who_is_not_is_told_at_once(
         assert min(each.admitted_p99_ms for each in waves) <= SLO_MS
         assert min(each.refusal_p50_ms for each in waves) <= 5.0
         assert min(each.recovered_s for each in waves) <= 0.5
+
+
+def test_server_is_ready_after_little_work(start_server: Callable[[], RunningServer]) -> None:
+    """About 2.3 s of the processor: imports, rules, models and their golden rows."""
+    server = start_server()
+
+    used_s = cpu_s(server.process.pid)
+
+    assert used_s is not None
+    assert used_s < 5.0
