@@ -43,7 +43,7 @@ class Wave:
     """What came of one wave; rates in calls a second, times in ms but for `recovered_s`.
 
     `held_back` were not sent by a client that throttles itself. `refused_by_priority` are shares of what was
-    sent. `recovered_s` is from the end of the wave to the last call that was refused or late.
+    sent. `recovered_s` is from the end of the wave to the last call that was not answered.
     `of_peak_per_cpu_s`: answers for each second of the server's processor, as a share of those at the peak;
     it shows what refusing costs even where others use the processor too. None where that cannot be seen.
     """
@@ -191,9 +191,9 @@ def _per_cpu_s(answered: float, used_s: float | None, peak: Peak) -> float | Non
 
 
 def _recovered_s(sent: Sent, wave_s: float) -> float:
-    """From the end of the wave to the last call that was not answered in time; 0 where all were."""
+    """From the end of the wave to the last call that was not answered; 0 where all were."""
     calm = sent.instants >= round(wave_s * 1e9)
-    bad = calm & ((sent.codes != 0) | (sent.took > SLO_MS * 1e6))
+    bad = calm & (sent.codes != 0)
     return float(sent.instants[bad].max()) / 1e9 - wave_s if bad.any() else 0.0
 
 

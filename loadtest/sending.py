@@ -134,14 +134,14 @@ class _Noted:
         self._codes = np.full(count, UNSENT, dtype=np.int16)
         self._degraded = np.zeros(count, dtype=np.bool_)
         self._metadata = {name: ((PRIORITY_KEY, name),) for name in set(calls.priorities)}
-        self._throttle = Throttle(random.Random(count)) if calls.throttled else None  # noqa: S311  # no secret
+        self._throttles = self._made() if calls.throttled else {}
         self._under_way = 0
         self._changed = threading.Condition()
 
     def admits(self, place: int) -> bool:
         """Whether the call may be sent; notes how late it is."""
         self._lag[place] = self._since(place)
-        if self._throttle is not None and not self._throttle.admits(time.monotonic()):
+        if self._throttles and not self._throttle(place).admits(time.monotonic()):
             self._codes[place] = HELD_BACK
             return False
         with self._changed:
@@ -149,6 +149,14 @@ class _Noted:
                 return False
             self._under_way += 1
             return True
+
+    def _made(self) -> dict[str, Throttle]:
+        """A throttle for each priority."""
+        names = sorted(set(self._calls.priorities)) or [""]
+        return {name: Throttle(random.Random(name)) for name in names}  # noqa: S311  # no secret
+
+    def _throttle(self, place: int) -> Throttle:
+        return self._throttles[self._calls.priorities[place] if self._calls.priorities else ""]
 
     def metadata(self, place: int) -> tuple[tuple[str, str], ...] | None:
         """What is sent beside the call."""
@@ -164,8 +172,8 @@ class _Noted:
         else:
             code = error.code() if isinstance(error, grpc.RpcError) else grpc.StatusCode.UNKNOWN
             self._codes[place] = code.value[0]
-        if self._throttle is not None and self._codes[place] != grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]:
-            self._throttle.answered(time.monotonic())
+        if self._throttles and self._codes[place] != grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]:
+            self._throttle(place).answered(time.monotonic())
         with self._changed:
             self._under_way -= 1
             if not self._under_way:

@@ -2,7 +2,8 @@
 
 To refuse a call costs a server about as much as an empty call does. A client that sees most of its calls
 refused gains nothing by sending all of them: it sends a little more than are answered, and learns as soon
-as more are. After Beyer et al., Site Reliability Engineering, chapter 21.
+as more are. After Beyer et al., Site Reliability Engineering, chapter 21. Each priority has a throttle of its
+own, as a server refuses them apart.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import random
 import threading
 from typing import Final
 
-SENT_PER_ANSWER: Final = 1.5
-"""Calls sent for each that is answered. The half above is how a client learns that there is room again; with
-much less, a client of a server that refuses one call in ten for a while would fall silent."""
+SENT_PER_ANSWER: Final = 2.0
+"""Calls sent for each that is answered. Those above are how a client learns that there is room again; with
+much fewer, one whose server refuses a third of its calls for other reasons would fall silent."""
 MEMORY_S: Final = 1.0
 """How long what was seen counts: longer than an answer takes, and a wave is forgotten soon after it."""
 

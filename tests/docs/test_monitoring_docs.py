@@ -25,6 +25,8 @@ def there_are() -> dict[str, set[str]]:
     metrics = Metrics()
     metrics.called("arbiter.v1.DecisionService/Decide", "OK", 0.001)
     metrics.decided("web", "action")
+    metrics.degraded("log")
+    metrics.unrecorded("answered")
     metrics.serving("sha256:0")
     metrics.reloaded(well=True)
     metrics.checkpointed(well=False)

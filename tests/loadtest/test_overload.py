@@ -117,11 +117,11 @@ def scene(ends: Callable[[float, str], tuple[int, float]]) -> Scene:
 
 
 def test_wave_is_told_apart_from_the_calm_after_it() -> None:
-    """Rates are of the wave alone, and recovery is until the last call that was not answered in time."""
+    """Rates are of the wave alone, and recovery is until the last call that was not answered."""
 
     def ends(at_s: float, priority: str) -> tuple[int, float]:
         if at_s >= 0.1:
-            return (OK, 60.0 if at_s < 0.3 else 2.0)
+            return (REFUSED, 1.0) if at_s < 0.3 else (OK, 2.0)
         return (REFUSED, 1.0) if priority == "batch" else (OK, 20.0)
 
     found = wave(scene(ends), peak=Peak(1_000.0, None), times=5.0, seconds=0.1, calm_s=0.4)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import resource
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 import structlog
@@ -14,11 +16,13 @@ from arbiter_at_work import AT_RISK, LOYAL, query, settings_for
 
 from engine.bootstrap import Application, open_application
 from engine.core.pipeline import decide
+from engine.core.scoring import Scorer, Vector
 from engine.core.supply import DEADLINE, MODELS_SLOW, PLENTY, UNRECORDED
 from engine.domain import LegalBasis, PropensitySource, ReasonSource, Stage
 from engine.errors import DecisionUnknown
 from engine.monitor.metrics import Metrics
 from engine.service.decisions import Decisions
+from engine.service.live import LiveSnapshot
 from engine.service.patience import LONGEST_PAUSE_MS, PAUSE_MS, SLOW_IN_A_ROW, Patience
 from engine.service.requests import to_request
 from engine.service.unrecorded import Unrecorded
@@ -195,6 +199,52 @@ def test_slow_models_are_left_out_and_the_replay_leaves_them_out_too(own: Applic
     assert last.profiled
     assert last.consents == made[0].decision.consents
     assert all(own.explanations.replay(record.decision_id).same for record in made)
+
+
+class _Worn:
+    """A scorer whose models take long, as long as `slow` is set."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+        self.slow = True
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._scorer, name)
+
+    def churn(self, vector: Vector) -> float | None:
+        """Uses the processor for longer than any decision may."""
+        end_s = time.thread_time() + 1.5 * BUDGET_S
+        while self.slow and time.thread_time() < end_s:
+            pass
+        return self._scorer.churn(vector)
+
+
+def test_slow_model_costs_a_few_decisions_and_comes_back_when_it_is_quick(own: Application) -> None:
+    """With the real processor time of a model that takes it."""
+    now_ms = [1_790_000_000_000]
+    worn = _Worn(own.live.current.scorer)
+    snapshot = replace(own.live.current, scorer=cast("Scorer", worn))
+    decisions = Decisions(
+        live=LiveSnapshot(lambda: snapshot),
+        store=own.store,
+        log=own.log,
+        clock=lambda: now_ms[0],
+        request_id_ttl_ms=1,
+        patience=Patience(),
+    )
+
+    def slow_of(count: int) -> int:
+        made = [decisions.decide(query(AT_RISK)).record.decision for _ in range(count)]
+        return sum(MODELS_SLOW in decision.degraded_by for decision in made)
+
+    while_slow = slow_of(SLOW_IN_A_ROW + 20)
+    now_ms[0] += PAUSE_MS
+    tried = slow_of(20)
+    worn.slow = False
+    now_ms[0] += LONGEST_PAUSE_MS
+    mended = slow_of(20)
+
+    assert (while_slow, tried, mended) == (20, 19, 0)
 
 
 def test_patience_ends_after_slow_decisions_in_a_row_only() -> None:
