@@ -273,6 +273,8 @@ def parse_schema(text: str, *, source: str) -> FeatureSchema:
         return FeatureSchema.model_validate(document)
     except tomllib.TOMLDecodeError as error:
         raise SchemaError(f"{source}: not TOML: {error}") from error
+    except RecursionError:
+        raise SchemaError(f"{source}: is nested too deeply") from None
     except ValidationError as error:
         lines = [f"{_place(document, e['loc'])}: {e['msg']}" for e in error.errors()]
         raise SchemaError(f"{source}: " + "; ".join(lines)) from error

@@ -43,7 +43,8 @@ def serve(
 ) -> None:
     """Serve decisions over gRPC until SIGTERM or Ctrl-C.
 
-    SIGHUP loads rules and models anew; where they are bad, the server goes on with those it has.
+    SIGHUP loads rules, models, certificates, keys and roles anew; where they are bad, the server goes on with
+    those it has.
     """
     settings = effective_settings(
         host=host,

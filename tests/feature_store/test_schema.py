@@ -101,6 +101,7 @@ def test_arrays_are_read_only(telco: FeatureSchema) -> None:
         ('unit = "months"', "default = 1.5", "not of type int"),
         ('unit = "months"', "default = nan", "not of type int"),
         ('name = "small"', "name = ", "not TOML"),
+        ('name = "small"', "name = " + "[" * 20_000, "is nested too deeply"),
     ],
 )
 def test_a_wrong_schema_says_where_and_why(tmp_path: Path, old: str, new: str, told: str) -> None:
