@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from engine.bench import drift, events, holding, reasons, rules, store
+from engine.bench import drift, events, holding, reasons, rules, store, watching
 from engine.bench.parts import Disagreement, PartMissing
 
 BENCHMARKS: Final[Mapping[str, Callable[[], dict[str, float]]]] = {
@@ -22,6 +22,7 @@ BENCHMARKS: Final[Mapping[str, Callable[[], dict[str, float]]]] = {
     "store": store.measure,
     "holding": holding.measure,
     "reasons": reasons.measure,
+    "watching": watching.measure,
 }
 _PARTS: Final = (
     "numpy",

@@ -121,8 +121,10 @@ def test_every_alert_says_what_it_is_and_has_a_runbook_that_tells_all(rule: dict
     heads = re.findall(r"^## (.*)$", text, re.MULTILINE)
     assert heads == ["What it means", "What customers notice", "First look", "Mend", "After"]
     assert re.search(r"## First look\n\n```\n.+?\n```", text, re.DOTALL)
-    for link in re.findall(r"\]\(([^)#]+)", text):
-        assert (runbook.parent / link).resolve().exists(), link
+    for page, anchor in re.findall(r"\]\(([^)#]+)#?([^)]*)\)", text):
+        linked = (runbook.parent / page).resolve().read_text(encoding="utf-8")
+        heads = {head.lower().replace(" ", "-") for head in re.findall(r"^#+ (.*)$", linked, re.MULTILINE)}
+        assert anchor in heads | {""}, (page, anchor)
 
 
 def test_every_runbook_is_of_an_alert_and_in_the_list() -> None:
