@@ -13,7 +13,20 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from engine.bench import drift, events, growth, holding, hotpath, memory, reasons, rules, stack, store, whole
+from engine.bench import (
+    drift,
+    events,
+    growth,
+    holding,
+    hotpath,
+    memory,
+    reasons,
+    rules,
+    stack,
+    store,
+    watching,
+    whole,
+)
 from engine.bench.parts import Disagreement, PartMissing
 
 BENCHMARKS: Final[Mapping[str, Callable[[], dict[str, float]]]] = {
@@ -28,6 +41,7 @@ BENCHMARKS: Final[Mapping[str, Callable[[], dict[str, float]]]] = {
     "growth": growth.measure,
     "memory": memory.measure,
     "hotpath": hotpath.measure,
+    "watching": watching.measure,
 }
 QUICK: Final[Mapping[str, Callable[[], dict[str, float]]]] = {
     "whole": partial(whole.measure, whole.QUICK),

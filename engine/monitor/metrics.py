@@ -22,6 +22,13 @@ BUCKETS_S: Final = (0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05,
 FAULTS: Final = ("INTERNAL", "UNKNOWN", "UNAVAILABLE", "DATA_LOSS", "DEADLINE_EXCEEDED")
 """Status codes of calls that a caller did nothing wrong in."""
 
+ALERTED: Final = (
+    ("arbiter.v1.DecisionService/Decide", "DECISION_NOT_LOGGED"),
+    ("arbiter.v1.DecisionService/DecideBatch", "DECISION_NOT_LOGGED"),
+    ("arbiter.v1.ConsentService/RecordConsent", "CONSENT_NOT_RECORDED"),
+)
+"""Errors whose first one alerts somebody: an increase needs a value to increase from."""
+
 
 class Metrics:
     """Implements `engine.service.watching.Watch`. Safe for threads; the values of processes add up.
@@ -56,6 +63,9 @@ class Metrics:
             "arbiter_rpc_errors", "Calls and items of batches that ended in an error.", "method", "reason"
         )
         self._traced = traced
+        self._reasons = FewWords(form=REASON, most=64)
+        for method, reason in ALERTED:
+            self._errors.labels(method, self._reasons.of(reason))
         self._steps = StepTimes(self.registry, every=timed_every)
         self._waits_timed = one_in(timed_every)
         self._in_flight: deque[None] = deque()  # one for each call: adding and taking are atomic and cheap
@@ -102,7 +112,6 @@ class Metrics:
             "arbiter_degraded_decisions", "Decisions that lacked something, by what kind of thing.", "by"
         )
         self._priorities, self._shed_reasons, self._lacks = FewWords(), FewWords(), FewWords()
-        self._reasons = FewWords(form=REASON, most=64)
         self._ready = Gauge(
             "arbiter_ready",
             "0 while any process cannot do the work of a service.",
@@ -218,6 +227,8 @@ class Metrics:
                 self._models_info.labels(model, str(version)).set(0)
             for model, version in models.items():
                 self._models_info.labels(model, str(version)).set(1)
+                self._model_refusals.labels(model)  # 0, for an alert on the first one
+                self._rollout_changes.labels(model, "roll_back")
             self._models = dict(models)
 
     def models_switched(self) -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from engine.errors import SetupInvalid
+from engine._pb.arbiter.v1 import consent_service_pb2, decision_service_pb2
+from engine.errors import ConsentNotRecorded, DecisionNotLogged, SetupInvalid
 from engine.monitor import exposition
 from engine.monitor.exposition import exposed, shared_values
-from engine.monitor.metrics import BUCKETS_S, Metrics
+from engine.monitor.metrics import ALERTED, BUCKETS_S, Metrics
 from engine.service.live import LiveSnapshot
 from engine.settings import Settings, load_settings
 
@@ -78,6 +79,25 @@ def test_failures_are_there_before_the_first_one(port: int) -> None:
     assert told["arbiter_rules_reload_failures_total"] == 0
     assert told["arbiter_rules_reloads_total"] == 0
     assert told["arbiter_rules_last_reload_successful"] == 1
+
+
+def test_what_alerts_at_its_first_time_is_there_before(metrics: Metrics, port: int) -> None:
+    """Errors that page somebody, and a model's refusals from when it scores on; by names that exist."""
+    metrics.scoring({"churn": 1})
+
+    told = read(port)
+
+    methods = {
+        f"{service.full_name}/{method.name}"
+        for file in (decision_service_pb2, consent_service_pb2)
+        for service in file.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    }
+    assert {method for method, _ in ALERTED} <= methods
+    assert {reason for _, reason in ALERTED} == {DecisionNotLogged.reason, ConsentNotRecorded.reason}
+    assert all(told[f"arbiter_rpc_errors_total,method={m},reason={reason}"] == 0 for m, reason in ALERTED)
+    assert told["arbiter_models_refused_total,model=churn"] == 0
+    assert told["arbiter_rollout_changes_total,change=roll_back,model=churn"] == 0
 
 
 def test_only_the_version_that_serves_is_named(metrics: Metrics, port: int) -> None:
