@@ -26,6 +26,8 @@ PRIORITIES: Final[Mapping[str | bytes, Priority]] = {
     "web": Priority.WEB,
     "batch": Priority.BATCH,
 }
+WORDS: Final[Mapping[Priority, str]] = {priority: str(word) for word, priority in PRIORITIES.items()}
+"""Their names in metrics."""
 _OF_METHODS: Final[Mapping[str, Priority]] = {
     "/arbiter.v1.ConsentService/RecordConsent": Priority.CALL_CENTRE,
     "/arbiter.v1.DecisionService/DecideBatch": Priority.BATCH,

@@ -19,14 +19,14 @@ from google.protobuf.message import DecodeError
 from google.rpc import code_pb2
 from grpc_status import rpc_status
 
-from engine.api.admission import INLINE, priority_of, refusal, usual_priority
+from engine.api.admission import INLINE, WORDS, priority_of, refusal, usual_priority
 from engine.api.authorisation import authorised
 from engine.api.callids import ids_of
 from engine.api.gate import CallGate
 from engine.api.lanes import Lanes
 from engine.api.status import CODES, grpc_code, reason_of, status_of
 from engine.calls import begin_call
-from engine.errors import ArbiterError, DeadlineExpired, RequestInvalid, Violation
+from engine.errors import ArbiterError, DeadlineExpired, Overloaded, RequestInvalid, Violation
 from engine.security.authorising import Authoriser
 from engine.service.admission import Priority
 from engine.service.watching import Watch
@@ -109,7 +109,7 @@ class ErrorsToStatus(grpc.ServerInterceptor):  # type: ignore[type-arg]  # gener
             wrapped = self._wrapped(handler, method)
             wrapped.unary_unary.experimental_thread_pool = lanes.of(priority)  # type: ignore[union-attr]  # grpc's
             handlers.append(wrapped)
-            refuse = _refusing(refusal(priority), method, self._gate, self._watch)
+            refuse = _refusing(priority, method, self._gate, self._watch)
             refusals.append(grpc.stream_unary_rpc_method_handler(refuse))  # so nothing is read before it
         return _Known(usual_priority(method), tuple(handlers), tuple(refusals))
 
@@ -126,6 +126,7 @@ class ErrorsToStatus(grpc.ServerInterceptor):  # type: ignore[type-arg]  # gener
 
         def guarded(request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ANN401  # any message
             began, code = perf_counter(), _OK
+            watch.started(self._waited_s())
             begin_call(partial(ids_of, request, context))
             try:
                 if gate is not None:
@@ -151,9 +152,12 @@ class ErrorsToStatus(grpc.ServerInterceptor):  # type: ignore[type-arg]  # gener
         left_s = context.time_remaining()
         if left_s is not None and left_s < _NONE_GIVEN_S:
             return left_s
+        return self._default_deadline_s - self._waited_s()
+
+    def _waited_s(self) -> float:
+        """How long the call that this thread answers has been here."""
         came_s = None if self._lanes is None else self._lanes.came_s
-        waited_s = 0.0 if came_s is None else monotonic() - came_s
-        return self._default_deadline_s - waited_s
+        return 0.0 if came_s is None else monotonic() - came_s
 
 
 def _tolerant(read: Callable[[bytes], object] | None) -> Callable[[bytes], object]:
@@ -169,14 +173,16 @@ def _tolerant(read: Callable[[bytes], object] | None) -> Callable[[bytes], objec
     return reading
 
 
-def _refusing(status: grpc.Status, method: str, gate: CallGate, watch: Watch) -> Handler:
+def _refusing(priority: Priority, method: str, gate: CallGate, watch: Watch) -> Handler:
     """Answers a call that is not let in."""
-    name = method.removeprefix("/")
+    name, status, word = method.removeprefix("/"), refusal(priority), WORDS[priority]
 
     def refuse(_requests: Any, context: grpc.ServicerContext) -> Any:  # noqa: ANN401  # none is read
         told, code = status, _REFUSED
+        watch.started(0.0)
         try:
             gate.enter()
+            watch.shed(word, Overloaded.reason.lower())
         except ArbiterError as draining:
             told = rpc_status.to_status(status_of(draining))
             code = told.code.name

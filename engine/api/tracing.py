@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,8 @@ def _traced(handle: Handler, name: str, tracing: Tracing) -> Handler:
         finally:
             call.end(code.name, code.value[0])
 
+    with contextlib.suppress(AttributeError):  # the threads that calls of this priority go to
+        traced.experimental_thread_pool = handle.experimental_thread_pool  # type: ignore[attr-defined]  # grpc's
     return traced
 
 

@@ -115,7 +115,7 @@ def wait_until_serving(timeout_s: float) -> Call[str, bool]:
 
 
 def is_ready(service: str = "", *, timeout_s: float | None = None) -> Call[str, bool]:
-    """Whether a service, such as "arbiter.v1.DecisionService", can do its work; NotFound where there is none."""
+    """Whether a service, by its full name, can do its work; NotFound where there is none."""
     return Call(methods.CHECK_HEALTH, service, timeout_s)
 
 
