@@ -29,8 +29,13 @@ AT_RISK, LOYAL, OBJECTOR, UNPROFILED, FRENCH = "C0131", "C0133", "C0239", "C0060
 START_SECONDS = 60.0
 
 
+PATIENT_WAIT_MS = 10_000
+"""How long calls may wait in tests that are not about refusals: a busy machine must not fail them."""
+
+
 def settings_for(data_dir: Path, **overrides: object) -> Settings:
     """Settings of a test: any free port, the repository's rules and models."""
+    overrides = {"admission_wait_ms": PATIENT_WAIT_MS, **overrides}
     return Settings(data_dir=data_dir, port=0, **overrides)  # type: ignore[arg-type]  # checked by pydantic
 
 
@@ -149,7 +154,9 @@ class RunningServer:
         command = [sys.executable, "-m", "engine", "serve", "--port", str(self.port)]
         self.process = subprocess.Popen(
             [*command, "--data-dir", str(data_dir), *options],
-            env={name: v for name, v in os.environ.items() if not name.startswith("ARBITER_")} | environment,
+            env={name: v for name, v in os.environ.items() if not name.startswith("ARBITER_")}
+            | {"ARBITER_ADMISSION_WAIT_MS": str(PATIENT_WAIT_MS)}
+            | dict(environment),
             cwd=REPOSITORY,
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,

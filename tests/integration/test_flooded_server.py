@@ -25,7 +25,8 @@ def flooded(
 ) -> Iterator[dict[tuple[float, bool], list[Wave]]]:
     """Three waves of 2 and of 5 times the peak, from clients that send all and from such that throttle."""
     data_dir = shutil.copytree(demo_company, tmp_path_factory.mktemp("flooded") / "data")
-    server = RunningServer(data_dir, (), {"ARBITER_LOG_LEVEL": "warning"})
+    settings = {"ARBITER_LOG_LEVEL": "warning", "ARBITER_ADMISSION_WAIT_MS": "25"}
+    server = RunningServer(data_dir, (), settings)
     os.sched_setaffinity(server.process.pid, {0})  # before it starts threads, which inherit it
     server.wait_until_serving()
     profile, folder = load_profile("company")
