@@ -67,7 +67,7 @@ class DecisionServicer(decision_service_pb2_grpc.DecisionServiceServicer):
         return decision_service_pb2.DecideBatchResponse(results=results)
 
     def _decide_item(
-        self, item: decision_service_pb2.DecideBatchItem, context: grpc.ServicerContext
+        self, item: decision_service_pb2.DecideBatchItem, context: grpc.ServicerContext | None = None
     ) -> decision_service_pb2.DecideBatchResult:
         try:
             response = self._decide(item.request, context)
