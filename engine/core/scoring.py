@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from feature_store.frozen import Frozen
+
 Vector = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
-class Contribution:
+class Contribution(Frozen, frozen=True):
     """One business concept's share in a score, strongest feature first.
 
     `share` is the exact Shapley value of the concept's features, in log-odds. `value` and `typical`

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -62,9 +61,11 @@ class ConceptReasons:
         """The strongest concepts of one row, at most four; `silent` inputs (inputs,) are not shown."""
         shares = np.bincount(self.concept_of, contributions[:-1], len(self.codes)).tolist()
         pushes = contributions.tolist()
-        worth_it = {
-            concept: size for concept, share in enumerate(shares) if (size := abs(share)) > MIN_SHARE - CLOSE
-        }
+        worth_it = [
+            (size, concept)
+            for concept, share in enumerate(shares)
+            if (size := abs(share)) > MIN_SHARE - CLOSE
+        ]
         told: list[Contribution] = []
         for concept in by_size(worth_it):
             share = shares[concept]
@@ -81,13 +82,13 @@ class ConceptReasons:
 
         An input that pushes the other way would make the sentence say the opposite of what is so.
         """
-        pushing = {
-            place: push
+        pushing = [
+            (push, place)
             for place in self.members[concept]
             if (push := way * pushes[place]) > CLOSE
             and not silent[place]
             and self.features[place] is not None
-        }
+        ]
         return next(by_size(pushing), None)
 
     def _contribution(self, code: str, share: float, shown: int, row: Rows) -> Contribution:
@@ -103,20 +104,19 @@ class ConceptReasons:
         )
 
 
-def by_size(sizes: Mapping[int, float]) -> Iterator[int]:
-    """Places from the largest size down; of those CLOSE to the largest that is left, the first place."""
-    ordered = sorted(sizes, key=sizes.__getitem__, reverse=True)
-    if any(sizes[lower] > sizes[higher] - CLOSE for higher, lower in pairwise(ordered)):
-        return _with_ties(sizes)
-    return iter(ordered)
+def by_size(sizes: Sequence[tuple[float, int]]) -> Iterator[int]:
+    """Places from the largest size down; of those CLOSE to the largest that is left, the first place.
 
-
-def _with_ties(sizes: Mapping[int, float]) -> Iterator[int]:
-    left = dict(sizes)
+    `sizes` are of different places each, with its place.
+    """
+    left = sorted(sizes, reverse=True)
     while left:
-        largest = max(left.values())
-        place = min(place for place, size in left.items() if size > largest - CLOSE)
-        del left[place]
+        largest, place = left[0]
+        if len(left) > 1 and left[1][0] > largest - CLOSE:
+            place = min(other for size, other in left if size > largest - CLOSE)
+            left = [each for each in left if each[1] != place]
+        else:
+            del left[0]
         yield place
 
 
