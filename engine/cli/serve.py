@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from engine import serving
+from engine import supervising
 from engine.cli.console import effective_settings, err, require_folder, setup_errors
 from engine.cli.demo import load
 from engine.cli.options import DataDir, Registry, Rules, Store
@@ -64,7 +64,7 @@ def serve(
             load(settings)
         if sys.stderr.isatty():
             _introduce(settings, demo=demo)
-        serving.serve(settings)
+        supervising.serve(settings)
 
 
 def _introduce(settings: Settings, *, demo: bool) -> None:

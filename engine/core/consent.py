@@ -9,7 +9,8 @@ Privacy Control in a request objects, for that request, to the purposes the poli
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+
+from msgspec import structs
 
 from engine.core import reasons
 from engine.core.rulebook import ConsentPolicy, PurposeRule
@@ -94,7 +95,7 @@ def _judge_purpose(
 def without_record(judged: Mapping[str, ConsentUsed]) -> dict[str, ConsentUsed]:
     """The same where the decision cannot be logged: what must be proven later is not permitted now."""
     return {
-        purpose: replace(used, permitted=used.permitted and used.legal_basis is LegalBasis.CONTRACT)
+        purpose: structs.replace(used, permitted=used.permitted and used.legal_basis is LegalBasis.CONTRACT)
         for purpose, used in judged.items()
     }
 

@@ -92,7 +92,7 @@ def guarded_handlers(application: Application) -> dict[str, Any]:
         ConsentServicer(application.consents), registrar
     )
     event_service_pb2_grpc.add_EventServiceServicer_to_server(EventServicer(application.intake), registrar)
-    around: Any = ErrorsToStatus(CallGate(), UNWATCHED.called)
+    around: Any = ErrorsToStatus(CallGate(), UNWATCHED)
 
     class Details:
         def __init__(self, method: str) -> None:

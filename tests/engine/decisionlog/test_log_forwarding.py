@@ -150,7 +150,7 @@ def test_it_goes_on_when_the_server_is_back(tmp_path, own_redis):
         own_redis.start()
 
         with own_redis.admin() as client:
-            while len(read_ids(client)) < len(ids):
+            while len(read_ids(client)) < len(ids) or len(told) < 2:
                 stop.wait(0.01)
             stop.set()
             work.join()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from arbiter_at_work import AT_RISK, LOYAL, settings_for
 from starlette.testclient import TestClient
+from structlog.testing import capture_logs
 from tokens_at_work import AUDIENCE, ISSUER, Issuer, key_set
 
 from engine.bootstrap import Application
@@ -92,9 +93,10 @@ def test_tokens_do_not_travel_in_the_clear(tmp_path: Path) -> None:
     assert protection_of(settings_for(tmp_path, **given, insecure_tokens=True), UNWATCHED).authoriser
 
 
-def test_http_that_is_open_to_others_says_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_http_that_is_open_to_others_says_so(tmp_path: Path) -> None:
     """As gRPC does."""
-    protection = protection_of(settings_for(tmp_path, web="0.0.0.0:8080"), UNWATCHED)
+    with capture_logs() as logged:
+        protection = protection_of(settings_for(tmp_path, web="0.0.0.0:8080"), UNWATCHED)
 
     assert protection.exposed
-    assert "server.exposed" in "".join(capfd.readouterr())
+    assert [(entry["event"], entry["host"]) for entry in logged] == [("server.exposed", "0.0.0.0")]
