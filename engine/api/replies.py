@@ -14,7 +14,18 @@ from google.rpc import status_pb2
 
 from engine._pb.arbiter.v1 import decision_service_pb2, types_pb2
 from engine.api.parts import Kept, consent_part, currency_part, missing_part, priority_part, versions_part
-from engine.api.wire import instant, real, sized, tags, text, text_map, whole
+from engine.api.wire import (
+    EIGHT_BYTES,
+    eight_bytes,
+    instant,
+    real,
+    sized,
+    tag_and_size,
+    tags,
+    text,
+    text_map,
+    whole,
+)
 from engine.core.rulebook import Rulebook
 from engine.core.snapshot import Snapshot
 from engine.core.words import tell
@@ -59,6 +70,13 @@ class _Worded(NamedTuple):
     tail: bytes
 
 
+class _Weighed(NamedTuple):
+    """A reason under its tag, but for the eight bytes of a contribution that is not 0, between the two."""
+
+    head: bytes
+    tail: bytes
+
+
 class _Catalogued(NamedTuple):
     """What the catalogue says of a returned action; rank, priority and reasons stand between."""
 
@@ -76,6 +94,7 @@ class _Speaker:
         self._currency = currency_part(rulebook.currency)
         self._worded = Kept(self._word)
         self._plain = Kept(self._contribute_nothing)
+        self._weighed = Kept(self._contribute_something)
         self._catalogued = Kept(self._look_up)
         self._fates = Kept(self._frame)
 
@@ -115,12 +134,22 @@ class _Speaker:
 
     def _contributed(self, of: bytes, reason: Reason) -> bytes:
         """A reason that a model gave."""
-        head, tail = self._worded[_key(reason)]
-        return sized(of, head + real(_REASON.contribution, reason.contribution) + tail)
+        key, contribution = _key(reason), reason.contribution
+        if contribution:
+            head, tail = self._weighed[of, key]
+            return head + eight_bytes(contribution) + tail
+        head, tail = self._worded[key]
+        return sized(of, head + real(_REASON.contribution, contribution) + tail)
 
     def _contribute_nothing(self, key: tuple[bytes, _ReasonKey]) -> bytes:
         of, reason = key
         return sized(of, b"".join(self._worded[reason]))
+
+    def _contribute_something(self, key: tuple[bytes, _ReasonKey]) -> _Weighed:
+        of, reason = key
+        worded = self._worded[reason]
+        head = worded.head + _REASON.contribution
+        return _Weighed(tag_and_size(of, len(head) + EIGHT_BYTES + len(worded.tail)) + head, worded.tail)
 
     def _word(self, key: _ReasonKey) -> _Worded:
         code, source, rule_id, model, values = key
@@ -252,7 +281,10 @@ def _fate_key(fate: SuppressedAction) -> _FateKey:
     """As there are dozens in a reply, the one reason that most have is not looked for in a loop."""
     reasons = fate.reasons
     if len(reasons) == 1:
-        return fate.action_id, fate.stage, (_key(reasons[0]),)
+        (reason,) = reasons
+        values = (*reason.values.items(),) if reason.values else ()
+        one = reason.code, reason.source, reason.rule_id, reason.model, values
+        return fate.action_id, fate.stage, (one,)
     return fate.action_id, fate.stage, tuple([_key(reason) for reason in reasons])
 
 
