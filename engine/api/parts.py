@@ -55,7 +55,7 @@ def priority_part(priority: Priority, currency: bytes) -> bytes:
     encode = _factors if all(factors) else _factors_with_zeros
     told = encode(*factors, _PROPENSITIES[priority.propensity_source]) + currency
     levers = priority.levers
-    return told if not levers else told + b"".join([sized(_PRIORITY.levers, _lever(each)) for each in levers])
+    return told if not levers else told + b"".join([_lever(each) for each in levers])
 
 
 def _factors(priority: float, propensity: float, weight: float, value: float, source: int) -> bytes:
@@ -83,7 +83,14 @@ def _factors_with_zeros(
 
 
 def _lever(lever: Lever) -> bytes:
-    return text(_LEVER.rule_id, lever.rule_id) + real(_LEVER.share, lever.share)
+    """A share of 0 is not kept, as -0.0 would be found under it."""
+    key = lever.rule_id, lever.share
+    return _levers[key] if lever.share else _encode_lever(key)
+
+
+def _encode_lever(key: tuple[str, float]) -> bytes:
+    rule_id, share = key
+    return sized(_PRIORITY.levers, text(_LEVER.rule_id, rule_id) + real(_LEVER.share, share))
 
 
 def consent_part(used: ConsentUsed) -> bytes:
@@ -148,5 +155,6 @@ def _encode_consent(key: _ConsentKey) -> bytes:
 
 
 _versions: Final = Kept(_encode_versions)
+_levers: Final = Kept(_encode_lever)
 _missing: Final = Kept(_encode_missing)
 _consents: Final = Kept(_encode_consent)

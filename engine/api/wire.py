@@ -31,10 +31,17 @@ _64_BITS: Final = (1 << 64) - 1
 _KEY, _TEXT, _WHOLE = b"\x0a", b"\x12", b"\x10"
 """Tags in the entries of maps: 1 is the key, 2 the value."""
 _SECONDS, _NANOS = b"\x08", b"\x10"
+_SECONDS_TAG: Final = _SECONDS[0]
 _NANOS_A_MS: Final = 1_000_000
+_FIRST_OF_FIVE: Final = 1 << 28
+_LAST_OF_FIVE: Final = (1 << 35) - 1
+"""Seconds that take five bytes: those of the years 1978 to 3058."""
 
-_eight_bytes: Final = Struct("<d").pack
-_ZERO: Final = _eight_bytes(0.0)
+EIGHT_BYTES: Final = 8
+"""Size of a double."""
+eight_bytes: Final = Struct("<d").pack
+"""A double without a tag."""
+_ZERO: Final = eight_bytes(0.0)
 
 
 def _varint(number: int) -> bytes:
@@ -74,6 +81,11 @@ def sized(of: bytes, body: bytes) -> bytes:
     return of + (_SMALL[size] if size < _MOST else _varint(size)) + body
 
 
+def tag_and_size(of: bytes, size: int) -> bytes:
+    """What stands before a message or an element of this size."""
+    return of + varint(size)
+
+
 def text(of: bytes, value: str) -> bytes:
     """A text under its tag; nothing where it is empty."""
     return sized(of, value.encode()) if value else b""
@@ -86,7 +98,7 @@ def whole(of: bytes, number: int) -> bytes:
 
 def real(of: bytes, number: float) -> bytes:
     """A double under its tag; nothing where all its bits are 0, which those of -0.0 are not."""
-    packed = _eight_bytes(number)
+    packed = eight_bytes(number)
     return b"" if packed == _ZERO else of + packed
 
 
@@ -113,4 +125,20 @@ def whole_map(of: bytes, values: Mapping[str, int]) -> bytes:
 def instant(at_ms: int) -> bytes:
     """The body of a google.protobuf.Timestamp."""
     seconds, ms = divmod(at_ms, 1000)
+    if _FIRST_OF_FIVE <= seconds <= _LAST_OF_FIVE:
+        return _five_bytes(seconds) + _MS[ms]
     return whole(_SECONDS, seconds) + _MS[ms]
+
+
+def _five_bytes(seconds: int) -> bytes:
+    """The seconds of an instant of our time; as there are several in a reply, no loop finds their size."""
+    return bytes(
+        (
+            _SECONDS_TAG,
+            seconds & _SEVEN_BITS | _MORE,
+            seconds >> 7 & _SEVEN_BITS | _MORE,
+            seconds >> 14 & _SEVEN_BITS | _MORE,
+            seconds >> 21 & _SEVEN_BITS | _MORE,
+            seconds >> 28,
+        )
+    )

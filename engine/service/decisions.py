@@ -18,7 +18,7 @@ from engine.core.steps import Step
 from engine.core.supply import DEADLINE, MODELS_SLOW, PLENTY, Supply
 from engine.decisionlog.errors import InvalidDecisionId, LogError, LogUnavailable
 from engine.decisionlog.log import DecisionLog, DecisionSlot
-from engine.decisionlog.record import DecisionRecord
+from engine.decisionlog.record import DecisionRecord, without_token
 from engine.domain import Decision, DecisionRequest, Versions
 from engine.errors import (
     CustomerUnknown,
@@ -334,7 +334,9 @@ class Decisions:
     ) -> DecisionRecord:
         """Raises StoreError where the request id is to be claimed and cannot be; then nothing was logged."""
         request, decision, now_ms = draft.request, draft.decision, draft.now_ms
-        state = draft.state if decision.profiled else without_behaviour(draft.state, snapshot.schema)
+        state = without_token(draft.state)
+        if not decision.profiled:
+            state = without_behaviour(state, snapshot.schema)
         try:
             with self._log.next(now_ms=now_ms) as slot:
                 record = DecisionRecord(
