@@ -46,10 +46,9 @@ _STAGES: Mapping[PolicyClass, Stage] = {
     PolicyClass.SUITABILITY: Stage.SUITABILITY,
 }
 _ORDER = list(PolicyClass)
-_ALL: Final = np.True_
-"""Every action."""
 _REMEMBERED: Final = 4096
 """Fates and reasons that decisions share, by what they say; a rule set has hundreds that come up."""
+_UNKNOWN_BYTE: Final = np.int8(UNKNOWN).tobytes()
 _MISSING_CODES = {True: reasons.INPUT_WITHHELD, False: reasons.INPUT_MISSING}
 
 
@@ -65,7 +64,8 @@ class Removal:
 class Ground:
     """What a set of rules that hold does for an action, in the order of the rules.
 
-    `reasons` is None where one of them names inputs, and so says something else in each decision.
+    `reasons` are those of the rules of `telling`; None where one names inputs, and so says something else in
+    each decision.
     """
 
     levers: tuple[Lever, ...]
@@ -110,9 +110,9 @@ class PolicyStage:
 class Pulls:
     """What rules did to the priority of each action still in: levers, a factor, and the value they set."""
 
-    levers: dict[int, list[Lever]]
+    levers: dict[int, tuple[Lever, ...]]
     factors: dict[int, float]
-    reasons: dict[int, list[Reason]]
+    reasons: dict[int, tuple[Reason, ...]]
     values: dict[int, float] = field(default_factory=dict)
 
 
@@ -249,10 +249,10 @@ class Verdict:
         """Which rule removes which action that is still in."""
         return self._in_force((self.truths != self.stage.passing) & self.stage.gates & alive)
 
-    def held(self, alive: Mask | np.bool_, *, told: bool) -> Mask:
-        """Which rule pulls which action that is still in, or with `told` also allows it."""
+    def held(self, *, told: bool) -> Mask:
+        """Which rule pulls which action, or with `told` also allows it."""
         said = self.stage.speaks if told else self.stage.pulls
-        return self._in_force((self.truths == TRUE) & said & alive)
+        return self._in_force((self.truths == TRUE) & said)
 
     def _in_force(self, found: Mask) -> Mask:
         return found if self.stage.always else found & self.applies
@@ -266,7 +266,7 @@ def evaluate(stage: PolicyStage, inputs: Inputs) -> Verdict:
         in_force = (stage.valid_from_ms <= now_ms) & (now_ms < stage.valid_to_ms)
         applies = applies & in_force.reshape(-1, 1)
     truths = stage.program.evaluate(inputs.frame)
-    return Verdict(stage, truths, applies, inputs, bool(truths.size) and int(truths.min()) == UNKNOWN)
+    return Verdict(stage, truths, applies, inputs, _UNKNOWN_BYTE in truths.tobytes())
 
 
 def remove(verdict: Verdict, account: Account) -> list[str]:
@@ -278,19 +278,19 @@ def remove(verdict: Verdict, account: Account) -> list[str]:
     enforced = fails & stage.enforced if stage.has_shadow else fails
     sets, size = _sets(enforced)
     doubts = _sets(enforced & (verdict.truths == UNKNOWN))[0] if verdict.doubtful else b""
-    nothing = bytes(size)
+    nothing, end, fate_of = bytes(size), account.end, stage.fate
     told: dict[tuple[int, int], Reason] = {}
     for action, start in enumerate(range(0, len(sets), size)):
         failing = sets[start : start + size]
         if failing == nothing:
             continue
         decided = not doubts or doubts[start : start + size] == nothing
-        fate = stage.fate(action, failing) if decided else None
+        fate = fate_of(action, failing) if decided else None
         if fate is not None:
-            account.end(action, fate)
+            end(action, fate)
             continue
         removal = stage.removal(failing)
-        reasons_told = tuple(_told(told, verdict, row, action) for row in removal.rows)
+        reasons_told = tuple([_told(told, verdict, row, action) for row in removal.rows])
         account.remove(action, removal.stage, reasons_told)
     if not stage.has_shadow:
         return []
@@ -364,31 +364,47 @@ def grounds(verdict: Verdict, candidates: Sequence[int], into: Pulls, *, told: b
     stage = verdict.stage
     if not candidates or not stage.rules:
         return
-    sets, size = _sets(verdict.held(_ALL, told=told))
+    sets, size = _sets(verdict.held(told=told))
     nothing = bytes(size)
+    ground_of, levers, said = stage.ground, into.levers, into.reasons
+    speaking = _Speaking(verdict)
     for action in candidates:
-        holding = sets[action * size : (action + 1) * size]
-        if holding != nothing:
-            ground = stage.ground(holding)
-            _pull(ground, action, into)
-            if told and ground.telling:
-                into.reasons.setdefault(action, []).extend(_speaking(verdict, ground))
+        start = action * size
+        holding = sets[start : start + size]
+        if holding == nothing:
+            continue
+        ground = ground_of(holding)
+        if ground.levers:
+            levers[action] = levers[action] + ground.levers if action in levers else ground.levers
+        if ground.factors or ground.values:
+            _weigh(ground, action, into)
+        if told and ground.telling:
+            spoken = ground.reasons or speaking[ground.telling]
+            said[action] = said[action] + spoken if action in said else spoken
 
 
-def _pull(ground: Ground, action: int, into: Pulls) -> None:
-    if ground.levers:
-        into.levers.setdefault(action, []).extend(ground.levers)
+def _weigh(ground: Ground, action: int, into: Pulls) -> None:
     for factor in ground.factors:
         into.factors[action] = into.factors.get(action, 1.0) * factor
     for value in ground.values:
         into.values[action] = into.values.get(action, 0.0) + value
 
 
-def _speaking(verdict: Verdict, ground: Ground) -> Sequence[Reason]:
-    if ground.reasons is not None:
-        return ground.reasons
-    rules = verdict.stage.rules
-    return [_rule_reason(verdict, row, rules[row].reason) for row in ground.telling]
+class _Speaking(dict[tuple[int, ...], tuple[Reason, ...]]):
+    """The reasons of rules that name inputs, by the rules, made once within a decision."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__()
+        self._verdict = verdict
+        self._of_rule: dict[int, Reason] = {}
+
+    def __missing__(self, telling: tuple[int, ...]) -> tuple[Reason, ...]:
+        of_rule, rules = self._of_rule, self._verdict.stage.rules
+        for row in telling:
+            if row not in of_rule:
+                of_rule[row] = _rule_reason(self._verdict, row, rules[row].reason)
+        self[telling] = told = tuple([of_rule[row] for row in telling])
+        return told
 
 
 def unusable(verdict: Verdict, alive: Mask) -> dict[str, MissingCause]:
