@@ -279,19 +279,19 @@ def remove(verdict: Verdict, account: Account) -> list[str]:
     sets, size = _sets(enforced)
     doubts = _sets(enforced & (verdict.truths == UNKNOWN))[0] if verdict.doubtful else b""
     nothing, end, fate_of = bytes(size), account.end, stage.fate
-    told: dict[tuple[int, int], Reason] = {}
+    told = _Told(verdict)
+    undecided = nothing
     for action, start in enumerate(range(0, len(sets), size)):
         failing = sets[start : start + size]
         if failing == nothing:
             continue
-        decided = not doubts or doubts[start : start + size] == nothing
-        fate = fate_of(action, failing) if decided else None
-        if fate is not None:
+        if doubts:
+            undecided = doubts[start : start + size]
+        fate = fate_of(action, failing) if undecided == nothing else None
+        if fate is None:
+            account.remove(action, *told[failing, undecided])
+        else:
             end(action, fate)
-            continue
-        removal = stage.removal(failing)
-        reasons_told = tuple([_told(told, verdict, row, action) for row in removal.rows])
-        account.remove(action, removal.stage, reasons_told)
     if not stage.has_shadow:
         return []
     shadowed = (fails & ~stage.enforced).any(axis=1)
@@ -310,20 +310,47 @@ def remove_untold(verdict: Verdict, account: Account) -> None:
         account.remove(action, _STAGES[_ORDER[order]], ())
 
 
-def _told(told: dict[tuple[int, int], Reason], verdict: Verdict, row: int, action: int) -> Reason:
-    """The reason of removal, made once for a rule and truth within a decision."""
-    truth = int(verdict.truths[row, action])
-    key = (row, truth)
-    if key not in told:
-        told[key] = _removal_reason(verdict, row, truth)
-    return told[key]
+class _Told(dict[tuple[bytes, bytes], tuple[Stage, tuple[Reason, ...]]]):
+    """The step and the reasons of a removal by the rules that fail, and those of them that are undecided.
+
+    Made once for such sets, and each reason once for a rule, within a decision.
+    """
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__()
+        self._removal_of = verdict.stage.removal
+        self._reason_of = _RemovalReasons(verdict)
+
+    def __missing__(self, sets: tuple[bytes, bytes]) -> tuple[Stage, tuple[Reason, ...]]:
+        failing, doubts = sets
+        removal, reason_of = self._removal_of(failing), self._reason_of
+        rows: Sequence[int] = removal.rows
+        if any(doubts):
+            rows = [~row if _holds(doubts, row) else row for row in rows]
+        self[sets] = told = (removal.stage, tuple([reason_of[row] for row in rows]))
+        return told
 
 
-def _removal_reason(verdict: Verdict, row: int, truth: int) -> Reason:
-    rule = verdict.stage.rules[row]
-    if truth == UNKNOWN:
-        return _unknown_reason(verdict, rule)
-    return _rule_reason(verdict, row, _removal_code(rule))
+class _RemovalReasons(dict[int, Reason]):
+    """The reason with which a rule removes, by the rule; by the complement of it where it is undecided."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__()
+        self._verdict = verdict
+
+    def __missing__(self, row: int) -> Reason:
+        verdict, rules = self._verdict, self._verdict.stage.rules
+        if row < 0:
+            reason = _unknown_reason(verdict, rules[~row])
+        else:
+            reason = _rule_reason(verdict, row, _removal_code(rules[row]))
+        self[row] = reason
+        return reason
+
+
+def _holds(rules: bytes, row: int) -> bool:
+    """Whether a rule is in a set of them."""
+    return bool(rules[row >> 3] & 128 >> (row & 7))
 
 
 def _unknown_reason(verdict: Verdict, rule: PolicyRule) -> Reason:
@@ -395,16 +422,24 @@ class _Speaking(dict[tuple[int, ...], tuple[Reason, ...]]):
 
     def __init__(self, verdict: Verdict) -> None:
         super().__init__()
-        self._verdict = verdict
-        self._of_rule: dict[int, Reason] = {}
+        self._reason_of = _SpokenReasons(verdict)
 
     def __missing__(self, telling: tuple[int, ...]) -> tuple[Reason, ...]:
-        of_rule, rules = self._of_rule, self._verdict.stage.rules
-        for row in telling:
-            if row not in of_rule:
-                of_rule[row] = _rule_reason(self._verdict, row, rules[row].reason)
-        self[telling] = told = tuple([of_rule[row] for row in telling])
+        reason_of = self._reason_of
+        self[telling] = told = tuple([reason_of[row] for row in telling])
         return told
+
+
+class _SpokenReasons(dict[int, Reason]):
+    """The reason of a rule that holds, by the rule."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__()
+        self._verdict = verdict
+
+    def __missing__(self, row: int) -> Reason:
+        self[row] = reason = _rule_reason(self._verdict, row, self._verdict.stage.rules[row].reason)
+        return reason
 
 
 def unusable(verdict: Verdict, alive: Mask) -> dict[str, MissingCause]:
