@@ -394,7 +394,7 @@ def grounds(verdict: Verdict, candidates: Sequence[int], into: Pulls, *, told: b
     sets, size = _sets(verdict.held(told=told))
     nothing = bytes(size)
     ground_of, levers, said = stage.ground, into.levers, into.reasons
-    speaking = _Speaking(verdict)
+    reason_of = _SpokenReasons(verdict)
     for action in candidates:
         start = action * size
         holding = sets[start : start + size]
@@ -406,7 +406,7 @@ def grounds(verdict: Verdict, candidates: Sequence[int], into: Pulls, *, told: b
         if ground.factors or ground.values:
             _weigh(ground, action, into)
         if told and ground.telling:
-            spoken = ground.reasons or speaking[ground.telling]
+            spoken = ground.reasons or tuple([reason_of[row] for row in ground.telling])
             said[action] = said[action] + spoken if action in said else spoken
 
 
@@ -415,19 +415,6 @@ def _weigh(ground: Ground, action: int, into: Pulls) -> None:
         into.factors[action] = into.factors.get(action, 1.0) * factor
     for value in ground.values:
         into.values[action] = into.values.get(action, 0.0) + value
-
-
-class _Speaking(dict[tuple[int, ...], tuple[Reason, ...]]):
-    """The reasons of rules that name inputs, by the rules, made once within a decision."""
-
-    def __init__(self, verdict: Verdict) -> None:
-        super().__init__()
-        self._reason_of = _SpokenReasons(verdict)
-
-    def __missing__(self, telling: tuple[int, ...]) -> tuple[Reason, ...]:
-        reason_of = self._reason_of
-        self[telling] = told = tuple([reason_of[row] for row in telling])
-        return told
 
 
 class _SpokenReasons(dict[int, Reason]):
