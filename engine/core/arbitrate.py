@@ -18,7 +18,7 @@ from engine.core.catalogue import Catalogue
 from engine.core.contact import Room
 from engine.core.policy import Pulls
 from engine.core.rulebook import Arbitration, ContactKind, ContactPolicy
-from engine.domain import Priority, PropensitySource, Reason, ReasonSource, Stage
+from engine.domain import Action, Priority, PropensitySource, Reason, ReasonSource, Stage
 
 _REMEMBERED: Final = 256
 """Reasons of the cut that decisions share, of each kind."""
@@ -34,17 +34,17 @@ def prioritise(
 ) -> dict[int, Priority]:
     """The priority of each candidate. `scored` is P of shape (actions,), NaN where the prior holds."""
     known = [np.nan] * len(catalogue.actions) if scored is None else scored.tolist()
-    return {i: _priority(i, catalogue, known[i], pulls) for i in candidates}
+    actions = catalogue.actions
+    return {i: _priority(i, actions[i], known[i], pulls) for i in candidates}
 
 
-def _priority(i: int, catalogue: Catalogue, scored: float, pulls: Pulls) -> Priority:
+def _priority(i: int, action: Action, scored: float, pulls: Pulls) -> Priority:
     """`scored` is NaN where the prior holds."""
-    action = catalogue.actions[i]
     by_model = scored == scored
     propensity = scored if by_model else action.prior
     weight = action.weight * pulls.factors.get(i, 1.0)
     value = pulls.values.get(i, action.value) - action.cost
-    levers = tuple(pulls.levers.get(i, ()))
+    levers = pulls.levers.get(i, ())
     boost = max(0.0, 1.0 + sum([lever.share for lever in levers])) if levers else 1.0
     source = _MODEL if by_model else _PRIOR
     return Priority(propensity * weight * value * boost, propensity, source, weight, value, levers)
@@ -74,24 +74,31 @@ def cut(
     `room` is given where an action that is returned takes from what later ones may count on.
     """
     exclusions = [p.scope for p in policies if p.kind is ContactKind.EXCLUSION]
+    threshold, most = arbitration.threshold, arbitration.max_per_group
+    below, beyond = _below_threshold(f"{threshold:.2f}", currency), _beyond(limit)
+    actions = catalogue.actions
     chosen: list[int] = []
     taken: dict[str, int] = {}  # of each group
     for i in ranked:
-        group = catalogue.actions[i].group
-        told = (
-            _below(priorities[i], arbitration, currency)
-            or _group_full(group, taken, arbitration)
-            or (_excluded(i, chosen, catalogue, exclusions) if exclusions else None)
-            or (None if room is None else room.refusal(i))
-            or (_beyond(limit) if len(chosen) >= limit else None)
-        )
+        priority, group = priorities[i], actions[i].group
+        told: Told | None
+        if not priority.priority >= threshold:  # one that is no number is below
+            told = below
+        elif taken.get(group, 0) >= most:
+            told = _no_more_of(group, most)
+        else:
+            told = (
+                (_excluded(i, chosen, catalogue, exclusions) if exclusions else None)
+                or (None if room is None else room.refusal(i))
+                or (beyond if len(chosen) >= limit else None)
+            )
         if told is None:
             chosen.append(i)
             taken[group] = taken.get(group, 0) + 1
             if room is not None:
                 room.choose(i)
         else:
-            account.remove(i, Stage.ARBITRATION, told, priorities[i])
+            account.remove(i, Stage.ARBITRATION, told, priority)
     return chosen
 
 
@@ -102,20 +109,9 @@ def _engine(code: str, **values: str) -> Told:
     return (Reason(code, ReasonSource.ENGINE, values=values),)
 
 
-def _below(priority: Priority, arbitration: Arbitration, currency: str) -> Told | None:
-    if priority.priority >= arbitration.threshold:
-        return None
-    return _below_threshold(f"{arbitration.threshold:.2f}", currency)
-
-
 @lru_cache(_REMEMBERED)
 def _below_threshold(threshold: str, currency: str) -> Told:
     return _engine(reasons.BELOW_THRESHOLD, threshold=threshold, currency=currency)
-
-
-def _group_full(group: str, taken: Mapping[str, int], arbitration: Arbitration) -> Told | None:
-    most = arbitration.max_per_group
-    return None if taken.get(group, 0) < most else _no_more_of(group, most)
 
 
 @lru_cache(_REMEMBERED)

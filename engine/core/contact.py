@@ -35,6 +35,8 @@ class Limits:
 
     `standing` are those that may forbid without any contact. `reserving` count what is reserved, and
     `reserved` are the actions one of them is for. `demands` are the budgets that actions at a place draw on.
+    `scopes` are the places of the actions a policy is for, by its id; `members` the same of those for which
+    it counts the same contacts, by their key, which is empty where it counts per channel.
     """
 
     policies: tuple[ContactPolicy, ...]
@@ -43,6 +45,8 @@ class Limits:
     budgets: tuple[ContactPolicy, ...]
     reserved: Mask
     demands: Mapping[tuple[str, str], tuple[Demand, ...]]
+    scopes: Mapping[str, tuple[int, ...]]
+    members: Mapping[str, Mapping[str, tuple[int, ...]]]
     actions: tuple[Action, ...]
     index: Mapping[str, int]  # action id to its place
     zone_places: Mapping[str, int]  # input that names a time zone to its place in `Frame.values`
@@ -69,6 +73,7 @@ def lay_out(policies: Sequence[ContactPolicy], catalogue: Catalogue, layout: Inp
     strict = reserving(policies)
     budgets = tuple(p for p in policies if p.kind is ContactKind.BUDGET)
     nobody: Mask = np.zeros(len(catalogue.actions), dtype=np.bool_)
+    scopes = {p.id: tuple(np.flatnonzero(p.scope).tolist()) for p in policies}
     return Limits(
         policies=tuple(policies),
         standing=tuple(p for p in policies if p.kind not in _COUNTING),
@@ -76,6 +81,8 @@ def lay_out(policies: Sequence[ContactPolicy], catalogue: Catalogue, layout: Inp
         budgets=budgets,
         reserved=np.logical_or.reduce([nobody, *(p.scope for p in strict)]),
         demands={place: _demands(budgets, catalogue, place) for place in catalogue.availability},
+        scopes=scopes,
+        members={p.id: _members(p, scopes[p.id], catalogue.actions) for p in policies},
         actions=catalogue.actions,
         index={action.id: i for i, action in enumerate(catalogue.actions)},
         zone_places={
@@ -84,6 +91,15 @@ def lay_out(policies: Sequence[ContactPolicy], catalogue: Catalogue, layout: Inp
             if p.quiet is not None and p.quiet.zone_input
         },
     )
+
+
+def _members(
+    policy: ContactPolicy, scope: Sequence[int], actions: Sequence[Action]
+) -> dict[str, tuple[int, ...]]:
+    found: dict[str, list[int]] = {}
+    for i in scope:
+        found.setdefault(_action_key(policy.per, actions[i], ""), []).append(i)
+    return {key: tuple(places) for key, places in found.items()}
 
 
 def _demands(
@@ -112,9 +128,12 @@ def budget_name(policy: ContactPolicy, action: Action, channel: str) -> str:
 def limit(account: Account, *, limits: Limits, moment: Moment) -> None:
     """Removes the candidates that a contact policy forbids now, with every such reason."""
     policies = limits.policies if moment.events or not moment.supply.reservable else limits.standing
+    if not policies:
+        return
+    alive: list[bool] = account.alive.tolist()
     found: dict[int, list[tuple[str, str]]] = {}
     for policy in policies:
-        for index in _forbidden(policy, account, limits, moment):
+        for index in _forbidden(policy, alive, limits, moment):
             found.setdefault(index, []).append((policy.reason, policy.id))
     for index, told in found.items():
         account.remove(index, Stage.CONTACT, _reasons(tuple(told)))
@@ -126,47 +145,54 @@ def _reasons(told: tuple[tuple[str, str], ...]) -> tuple[Reason, ...]:
     return tuple(Reason(code, ReasonSource.CONTACT, policy_id) for code, policy_id in told)
 
 
-def _forbidden(policy: ContactPolicy, account: Account, limits: Limits, moment: Moment) -> list[int]:
-    """Candidates in scope that the policy forbids."""
+def _forbidden(policy: ContactPolicy, alive: Sequence[bool], limits: Limits, moment: Moment) -> list[int]:
+    """Candidates in scope that the policy forbids; `alive` says of each action whether it is still in."""
     if policy.id in moment.supply.waived:
         return []
     if policy.quiet is not None:
         is_quiet = quiet_until_ms(policy.quiet, limits, moment) is not None
-        return _in_scope(policy, account) if is_quiet else []
+        return _in_scope(policy, alive, limits) if is_quiet else []
     if policy.kind is ContactKind.BUDGET:
-        scope = _in_scope(policy, account)
+        scope = _in_scope(policy, alive, limits)
         return [i for i in scope if units_left(policy, limits.actions[i], moment) == 0]
     if not moment.supply.reservable and OutcomeType.RESERVED in policy.counts:
-        return _in_scope(policy, account)
-    return _counted_out(policy, account, limits.actions, moment)
+        return _in_scope(policy, alive, limits)
+    return _counted_out(policy, alive, limits, moment)
 
 
-def _in_scope(policy: ContactPolicy, account: Account) -> list[int]:
-    found: list[int] = np.flatnonzero(policy.scope & account.alive).tolist()
-    return found
+def _in_scope(policy: ContactPolicy, alive: Sequence[bool], limits: Limits) -> list[int]:
+    return [i for i in limits.scopes[policy.id] if alive[i]]
 
 
-def _counted_out(
-    policy: ContactPolicy, account: Account, actions: Sequence[Action], moment: Moment
-) -> list[int]:
+def _counted_out(policy: ContactPolicy, alive: Sequence[bool], limits: Limits, moment: Moment) -> list[int]:
     events = _within(policy, moment)
     if not events:
         return []
     if policy.kind is ContactKind.EXCLUSION:
-        members = {actions[i].id for i in np.flatnonzero(policy.scope).tolist()}
+        actions = limits.actions
+        members = {actions[i].id for i in limits.scopes[policy.id]}
         taken = {e.action_id for e in events} & members
-        return [i for i in _in_scope(policy, account) if taken - {actions[i].id}]
-    full = {key for key, count in _counts(policy, events).items() if count >= policy.limit}
-    if not full:
+        return [i for i in _in_scope(policy, alive, limits) if taken - {actions[i].id}]
+    if len(events) < policy.limit:
         return []
-    per, channel = policy.per, moment.channel
-    return [i for i in _in_scope(policy, account) if _action_key(per, actions[i], channel) in full]
+    full = [key for key, count in _counts(policy, events).items() if count >= policy.limit]
+    if policy.per is CountedPer.CHANNEL:
+        full = [""] if moment.channel in full else []
+    members_of = limits.members[policy.id]
+    return [i for key in full for i in members_of.get(key, ()) if alive[i]]
 
 
 def _within(policy: ContactPolicy, moment: Moment) -> list[ContactEvent]:
     """The events that count now. One ahead of `now` counts: fail closed."""
     now_ms, counts = moment.now_ms, tuple(policy.counts)  # found by identity, without a hash of an enum
-    return [e for e in moment.events if e.outcome in counts and now_ms < ends_ms(policy, e)]
+    after_ms, reserved = now_ms - policy.window_ms, OutcomeType.RESERVED
+    return [
+        e
+        for e in moment.events
+        if e.at_ms > after_ms
+        and e.outcome in counts
+        and (e.outcome is not reserved or now_ms < ends_ms(policy, e))
+    ]
 
 
 def ends_ms(policy: ContactPolicy, event: ContactEvent) -> int:

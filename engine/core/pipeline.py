@@ -205,7 +205,8 @@ def _begin(
 def _filter(work: _Work) -> None:
     """Takes out what is not valid now and what the request does not want."""
     catalogue, account = work.snapshot.catalogue, work.account
-    account.remove_all(~catalogue.valid_at(work.now_ms), Stage.AVAILABILITY, (_NOT_VALID_NOW,))
+    if not catalogue.always:
+        account.remove_all(~catalogue.valid_at(work.now_ms), Stage.AVAILABILITY, (_NOT_VALID_NOW,))
     wanted = work.request.filter
     if not (wanted.groups or wanted.action_ids or wanted.exclude_action_ids):
         return

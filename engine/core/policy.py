@@ -46,10 +46,9 @@ _STAGES: Mapping[PolicyClass, Stage] = {
     PolicyClass.SUITABILITY: Stage.SUITABILITY,
 }
 _ORDER = list(PolicyClass)
-_ALL: Final = np.True_
-"""Every action."""
 _REMEMBERED: Final = 4096
 """Fates and reasons that decisions share, by what they say; a rule set has hundreds that come up."""
+_UNKNOWN_BYTE: Final = np.int8(UNKNOWN).tobytes()
 _MISSING_CODES = {True: reasons.INPUT_WITHHELD, False: reasons.INPUT_MISSING}
 
 
@@ -65,7 +64,8 @@ class Removal:
 class Ground:
     """What a set of rules that hold does for an action, in the order of the rules.
 
-    `reasons` is None where one of them names inputs, and so says something else in each decision.
+    `reasons` are those of the rules of `telling`; None where one names inputs, and so says something else in
+    each decision.
     """
 
     levers: tuple[Lever, ...]
@@ -110,9 +110,9 @@ class PolicyStage:
 class Pulls:
     """What rules did to the priority of each action still in: levers, a factor, and the value they set."""
 
-    levers: dict[int, list[Lever]]
+    levers: dict[int, tuple[Lever, ...]]
     factors: dict[int, float]
-    reasons: dict[int, list[Reason]]
+    reasons: dict[int, tuple[Reason, ...]]
     values: dict[int, float] = field(default_factory=dict)
 
 
@@ -249,10 +249,10 @@ class Verdict:
         """Which rule removes which action that is still in."""
         return self._in_force((self.truths != self.stage.passing) & self.stage.gates & alive)
 
-    def held(self, alive: Mask | np.bool_, *, told: bool) -> Mask:
-        """Which rule pulls which action that is still in, or with `told` also allows it."""
+    def held(self, *, told: bool) -> Mask:
+        """Which rule pulls which action, or with `told` also allows it."""
         said = self.stage.speaks if told else self.stage.pulls
-        return self._in_force((self.truths == TRUE) & said & alive)
+        return self._in_force((self.truths == TRUE) & said)
 
     def _in_force(self, found: Mask) -> Mask:
         return found if self.stage.always else found & self.applies
@@ -266,7 +266,7 @@ def evaluate(stage: PolicyStage, inputs: Inputs) -> Verdict:
         in_force = (stage.valid_from_ms <= now_ms) & (now_ms < stage.valid_to_ms)
         applies = applies & in_force.reshape(-1, 1)
     truths = stage.program.evaluate(inputs.frame)
-    return Verdict(stage, truths, applies, inputs, bool(truths.size) and int(truths.min()) == UNKNOWN)
+    return Verdict(stage, truths, applies, inputs, _UNKNOWN_BYTE in truths.tobytes())
 
 
 def remove(verdict: Verdict, account: Account) -> list[str]:
@@ -278,20 +278,20 @@ def remove(verdict: Verdict, account: Account) -> list[str]:
     enforced = fails & stage.enforced if stage.has_shadow else fails
     sets, size = _sets(enforced)
     doubts = _sets(enforced & (verdict.truths == UNKNOWN))[0] if verdict.doubtful else b""
-    nothing = bytes(size)
-    told: dict[tuple[int, int], Reason] = {}
+    nothing, end, fate_of = bytes(size), account.end, stage.fate
+    told = _Told(verdict)
+    undecided = nothing
     for action, start in enumerate(range(0, len(sets), size)):
         failing = sets[start : start + size]
         if failing == nothing:
             continue
-        decided = not doubts or doubts[start : start + size] == nothing
-        fate = stage.fate(action, failing) if decided else None
-        if fate is not None:
-            account.end(action, fate)
-            continue
-        removal = stage.removal(failing)
-        reasons_told = tuple(_told(told, verdict, row, action) for row in removal.rows)
-        account.remove(action, removal.stage, reasons_told)
+        if doubts:
+            undecided = doubts[start : start + size]
+        fate = fate_of(action, failing) if undecided == nothing else None
+        if fate is None:
+            account.remove(action, *told[failing, undecided])
+        else:
+            end(action, fate)
     if not stage.has_shadow:
         return []
     shadowed = (fails & ~stage.enforced).any(axis=1)
@@ -310,20 +310,47 @@ def remove_untold(verdict: Verdict, account: Account) -> None:
         account.remove(action, _STAGES[_ORDER[order]], ())
 
 
-def _told(told: dict[tuple[int, int], Reason], verdict: Verdict, row: int, action: int) -> Reason:
-    """The reason of removal, made once for a rule and truth within a decision."""
-    truth = int(verdict.truths[row, action])
-    key = (row, truth)
-    if key not in told:
-        told[key] = _removal_reason(verdict, row, truth)
-    return told[key]
+class _Told(dict[tuple[bytes, bytes], tuple[Stage, tuple[Reason, ...]]]):
+    """The step and the reasons of a removal by the rules that fail, and those of them that are undecided.
+
+    Made once for such sets, and each reason once for a rule, within a decision.
+    """
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__()
+        self._removal_of = verdict.stage.removal
+        self._reason_of = _RemovalReasons(verdict)
+
+    def __missing__(self, sets: tuple[bytes, bytes]) -> tuple[Stage, tuple[Reason, ...]]:
+        failing, doubts = sets
+        removal, reason_of = self._removal_of(failing), self._reason_of
+        rows: Sequence[int] = removal.rows
+        if any(doubts):
+            rows = [~row if _holds(doubts, row) else row for row in rows]
+        self[sets] = told = (removal.stage, tuple([reason_of[row] for row in rows]))
+        return told
 
 
-def _removal_reason(verdict: Verdict, row: int, truth: int) -> Reason:
-    rule = verdict.stage.rules[row]
-    if truth == UNKNOWN:
-        return _unknown_reason(verdict, rule)
-    return _rule_reason(verdict, row, _removal_code(rule))
+class _RemovalReasons(dict[int, Reason]):
+    """The reason with which a rule removes, by the rule; by the complement of it where it is undecided."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__()
+        self._verdict = verdict
+
+    def __missing__(self, row: int) -> Reason:
+        verdict, rules = self._verdict, self._verdict.stage.rules
+        if row < 0:
+            reason = _unknown_reason(verdict, rules[~row])
+        else:
+            reason = _rule_reason(verdict, row, _removal_code(rules[row]))
+        self[row] = reason
+        return reason
+
+
+def _holds(rules: bytes, row: int) -> bool:
+    """Whether a rule is in a set of them."""
+    return bool(rules[row >> 3] & 128 >> (row & 7))
 
 
 def _unknown_reason(verdict: Verdict, rule: PolicyRule) -> Reason:
@@ -364,31 +391,42 @@ def grounds(verdict: Verdict, candidates: Sequence[int], into: Pulls, *, told: b
     stage = verdict.stage
     if not candidates or not stage.rules:
         return
-    sets, size = _sets(verdict.held(_ALL, told=told))
+    sets, size = _sets(verdict.held(told=told))
     nothing = bytes(size)
+    ground_of, levers, said = stage.ground, into.levers, into.reasons
+    reason_of = _SpokenReasons(verdict)
     for action in candidates:
-        holding = sets[action * size : (action + 1) * size]
-        if holding != nothing:
-            ground = stage.ground(holding)
-            _pull(ground, action, into)
-            if told and ground.telling:
-                into.reasons.setdefault(action, []).extend(_speaking(verdict, ground))
+        start = action * size
+        holding = sets[start : start + size]
+        if holding == nothing:
+            continue
+        ground = ground_of(holding)
+        if ground.levers:
+            levers[action] = levers[action] + ground.levers if action in levers else ground.levers
+        if ground.factors or ground.values:
+            _weigh(ground, action, into)
+        if told and ground.telling:
+            spoken = ground.reasons or tuple([reason_of[row] for row in ground.telling])
+            said[action] = said[action] + spoken if action in said else spoken
 
 
-def _pull(ground: Ground, action: int, into: Pulls) -> None:
-    if ground.levers:
-        into.levers.setdefault(action, []).extend(ground.levers)
+def _weigh(ground: Ground, action: int, into: Pulls) -> None:
     for factor in ground.factors:
         into.factors[action] = into.factors.get(action, 1.0) * factor
     for value in ground.values:
         into.values[action] = into.values.get(action, 0.0) + value
 
 
-def _speaking(verdict: Verdict, ground: Ground) -> Sequence[Reason]:
-    if ground.reasons is not None:
-        return ground.reasons
-    rules = verdict.stage.rules
-    return [_rule_reason(verdict, row, rules[row].reason) for row in ground.telling]
+class _SpokenReasons(dict[int, Reason]):
+    """The reason of a rule that holds, by the rule."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__()
+        self._verdict = verdict
+
+    def __missing__(self, row: int) -> Reason:
+        self[row] = reason = _rule_reason(self._verdict, row, self._verdict.stage.rules[row].reason)
+        return reason
 
 
 def unusable(verdict: Verdict, alive: Mask) -> dict[str, MissingCause]:
