@@ -40,7 +40,9 @@ def top(
     ] = 2.0,
     once: Annotated[bool, typer.Option("--once", help="Print one frame and end.")] = False,
 ) -> None:
-    """Watch a server at work: calls, latency, sheds, processes, the slowest step. q or Ctrl-C ends it.
+    """Watch a server at work: calls, latency, sheds, processes, the slowest step.
+
+    q or Ctrl-C ends it.
 
     It reads the metrics endpoint and shows what was gained between two looks.
     """

@@ -48,7 +48,7 @@ def test_code_of_the_page_runs(server_port: int, like: Callable[[str], str]) -> 
 
     exec(code.replace("timeout_s=0.05", "timeout_s=30.0"), names)  # our own page
 
-    names["arbiter"].close()
+    names["client"].close()
     assert names["decision"].decision_id
 
 

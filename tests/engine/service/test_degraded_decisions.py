@@ -117,7 +117,7 @@ def test_unrecorded_decision_is_logged_once_there_is_space(own: Application) -> 
     assert after.decision.degraded_by == ()
     for outcome in ("answered", "logged"):
         assert counted(own, "arbiter_unrecorded_decisions_total", outcome=outcome) == 1
-    assert counted(own, "arbiter_degraded_total", by=UNRECORDED) == 1
+    assert counted(own, "arbiter_degraded_decisions_total", by=UNRECORDED) == 1
 
 
 def test_decision_without_a_record_has_no_outcomes(own: Application) -> None:
