@@ -9,6 +9,7 @@ from decision_examples import NOW_MS, decision_record
 from export_examples import FEATURES, mask
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from engine.decisionlog.masking import Handling, MaskingPolicy, read_policy, unknown_names
 from engine.domain import Reason, ReasonSource
@@ -43,8 +44,8 @@ def telling_record():
         "M", ReasonSource.MODEL, "", "churn/1", 0.5,
         {"feature": "feature_3", "value": SECRETS["features.feature_3"]},
     )  # fmt: skip
-    action = replace(record.decision.actions[0], reasons=(by_rule, by_model))
-    gone = replace(record.decision.suppressed[0], reasons=(by_rule,))
+    action = structs.replace(record.decision.actions[0], reasons=(by_rule, by_model))
+    gone = structs.replace(record.decision.suppressed[0], reasons=(by_rule,))
     return replace(
         record,
         request=replace(
