@@ -102,5 +102,8 @@ $(RUN_DEPS): requirements.lock pyproject.toml | $(VENV)/bin/python
 
 $(DEV_DEPS): requirements-dev.lock requirements.lock pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check --use-pep517 -r requirements-dev.lock
+	# xds-protos brings older files of the same names
+	$(BIN)/python -m pip install -q --disable-pip-version-check --force-reinstall --no-deps \
+	  "$$(grep '^opentelemetry-proto==' requirements-dev.lock)"
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
 	touch $@ $(RUN_DEPS)

@@ -427,8 +427,9 @@ def open_tracing(settings: Settings) -> AbstractContextManager[Tracing | None]:
         from engine.monitor.tracing import Tracing
     except ImportError as error:
         raise SetupInvalid(
-            f"traces need a library that is not here ({error.name}); install it with "
-            "`pip install arbiter-nba[tracing]`, or leave ARBITER_TRACES out"
+            f"traces need a library that is not here or too old ({error.name}); install it with "
+            "`pip install arbiter-nba[tracing]`, then `pip install --force-reinstall --no-deps "
+            "opentelemetry-proto`, as xds-protos has older files of these names; or leave ARBITER_TRACES out"
         ) from error
     return Tracing(settings.traces, share=settings.traced_share, engine=engine_version())
 

@@ -32,8 +32,12 @@ class Contents(Protocol):
         ...
 
 
+_WINDOW_BYTES: Final = 1 << 18
+"""Read at once: for each read, a thread gives the interpreter away and may wait long to have it back."""
+
+
 class PlainContents:
-    """A file that is as it was written."""
+    """A file that is as it was written, read in windows."""
 
     compressed: Final = False
     lost_bytes: int = 0
@@ -42,10 +46,17 @@ class PlainContents:
         self._fd = fd
         self.format = None if header is None else header.format
         self.size = os.fstat(fd).st_size
+        self._window = b""
+        self._window_at = 0
 
     def at(self, offset: int, length: int) -> bytes:
         """Up to `length` bytes from an offset; fewer only at the end."""
-        return os.pread(self._fd, length, offset)
+        start = offset - self._window_at
+        if start < 0 or start + length > len(self._window):
+            self._window, self._window_at, start = (
+                os.pread(self._fd, max(length, _WINDOW_BYTES), offset), offset, 0,
+            )  # fmt: skip
+        return self._window[start : start + length]
 
 
 @contextmanager

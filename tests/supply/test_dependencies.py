@@ -16,6 +16,7 @@ _PIN = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)(\[[\w,-]+\])?==(?P<version>[\w.!+
 ALLOWED = {
     "0BSD",
     "3-Clause BSD License",
+    "Apache 2",
     "Apache 2.0",
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
