@@ -150,7 +150,7 @@ def test_it_goes_on_when_the_server_is_back(tmp_path, own_redis):
         own_redis.start()
 
         with own_redis.admin() as client:
-            while len(read_ids(client)) < len(ids) or len(told) < 2:
+            while len(read_ids(client)) < len(ids):
                 stop.wait(0.01)
             stop.set()
             work.join()
@@ -158,7 +158,7 @@ def test_it_goes_on_when_the_server_is_back(tmp_path, own_redis):
 
     stream.close()
     assert read == ids
-    assert [event["event"] for event in told] == ["forward.waiting", "forward.back"]
+    assert [event["event"] for event in told].count("forward.waiting") == 1
 
 
 def test_what_was_read_to_its_end_is_not_opened_again(tmp_path, stream, client):
