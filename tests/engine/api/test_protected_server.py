@@ -16,6 +16,7 @@ from arbiter_at_work import AT_RISK, LOYAL, connect, failure_of, reason_of, scen
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from structlog.testing import capture_logs
 from tokens_at_work import AUDIENCE, ISSUER, Issuer, chain_of, key_set, write_pair, yesterday
 
 from engine._pb.arbiter.v1 import consent_service_pb2, decision_service_pb2, types_pb2
@@ -431,14 +432,13 @@ def test_who_reaches_an_address(host: str, expected: bool) -> None:
 
 
 @pytest.mark.parametrize(("host", "exposed"), [("127.0.0.1", False), ("0.0.0.0", True)])
-def test_server_that_is_open_to_others_says_so(
-    tmp_path: Path, host: str, exposed: bool, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_server_that_is_open_to_others_says_so(tmp_path: Path, host: str, exposed: bool) -> None:
     """In the log and, by the watch, in a metric."""
-    protection = protection_of(settings_for(tmp_path, host=host), UNWATCHED)
+    with capture_logs() as logged:
+        protection = protection_of(settings_for(tmp_path, host=host), UNWATCHED)
 
     assert protection.exposed is exposed
-    assert ("server.exposed" in "".join(capfd.readouterr())) is exposed
+    assert ("server.exposed" in [entry["event"] for entry in logged]) is exposed
 
 
 @pytest.mark.slow

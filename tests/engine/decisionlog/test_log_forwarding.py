@@ -219,6 +219,7 @@ def survive(kills, tmp_path, redis_server, client, seed):
     return ids, read_ids(client)
 
 
+@pytest.mark.slow
 def test_a_kill_loses_no_decision(tmp_path, redis_server, client):
     """What was on its way may come again; the order of first arrivals is that of the log."""
     ids, read = survive(1, tmp_path, redis_server, client, seed=1)
