@@ -9,13 +9,13 @@ BIN := $(VENV)/bin
 RUN_DEPS := $(VENV)/.run
 DEV_DEPS := $(VENV)/.dev
 
-.PHONY: demo serve test lint format types imports suite alone test-slow kills consent-million latency bench train proto lock clean
+.PHONY: demo serve test lint format types imports suite alone test-slow kills log-kills consent-million latency overload chaos bench train proto lock clean fuzz audit
 
 demo: $(RUN_DEPS)
 	$(BIN)/arbiter demo
 
 serve: $(RUN_DEPS)
-	$(BIN)/arbiter serve --demo
+	$(BIN)/arbiter serve --demo --web 127.0.0.1:8080
 
 test: lint types imports suite alone
 
@@ -52,8 +52,28 @@ consent-million: $(DEV_DEPS)
 kills: $(DEV_DEPS)
 	$(BIN)/python -m pytest -m slow tests/engine/events/test_events_survive_kills.py
 
+# A hundred kills of a server under load: every decision that was answered is in the log; about ten minutes.
+log-kills: $(DEV_DEPS)
+	$(BIN)/python -m pytest -s -m slow tests/integration/test_decisions_survive_kills.py
+
+# A million malformed and hostile inputs; about a quarter of an hour. TMPDIR=/dev/shm spares the disk.
+fuzz: $(DEV_DEPS)
+	$(BIN)/python tests/fuzz/fuzzing.py --inputs $(or $(INPUTS),1000000) --seed $(or $(SEED),1)
+
+# Known vulnerabilities of what is locked. Asks PyPI; ends with 2 where nobody could be asked.
+audit: $(DEV_DEPS)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/supply/auditing.py
+
 latency: $(DEV_DEPS)
 	$(BIN)/python -m loadtest latency
+
+# Three waves of 2 and of 5 times what the server can answer, from clients that send all and that throttle.
+overload: $(DEV_DEPS)
+	$(BIN)/python -m loadtest overload
+
+# Faults under load, each with what was answered, how soon, and when all was well again.
+chaos: $(DEV_DEPS)
+	$(BIN)/python -m pytest -s -p no:randomly tests/integration/test_chaos.py
 
 bench: $(DEV_DEPS)
 	$(BIN)/python -m engine.bench $(ONLY)
@@ -82,5 +102,8 @@ $(RUN_DEPS): requirements.lock pyproject.toml | $(VENV)/bin/python
 
 $(DEV_DEPS): requirements-dev.lock requirements.lock pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check --use-pep517 -r requirements-dev.lock
+	# xds-protos brings older files of the same names
+	$(BIN)/python -m pip install -q --disable-pip-version-check --force-reinstall --no-deps \
+	  "$$(grep '^opentelemetry-proto==' requirements-dev.lock)"
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
 	touch $@ $(RUN_DEPS)

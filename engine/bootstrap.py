@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from engine import calls
 from engine.core.snapshot import Snapshot
 from engine.decisionlog.checkpointer import Checkpointer
 from engine.decisionlog.errors import LogError
@@ -42,12 +43,15 @@ from engine.logfiles import (
     SHADOW,
     checkpoints_of,
     log_directory,
+    segment_ends,
 )
 from engine.monitor.drift.alarms import DriftWatch
 from engine.monitor.drift.windows import WindowFolder
 from engine.processes import ProcessStates
 from engine.promotion.errors import PromotionError
 from engine.promotion.promoting import promote_through_gates
+from engine.protection import Protection, protection_of
+from engine.release import engine_version
 from engine.schemas_kept import fit_for, keep_first_schema, kept_event_rules, schema_versions
 from engine.service.arms import Arms
 from engine.service.consents import Consents
@@ -64,11 +68,13 @@ from engine.service.live import LiveSnapshot
 from engine.service.model_shadow import ModelShadow
 from engine.service.outcomes import Outcomes
 from engine.service.privacy_signals import LastingObjections
+from engine.service.readiness import Needs, Readiness
 from engine.service.refreshing import Refresher
 from engine.service.rollouts import ACTOR, RolloutLeader
 from engine.service.shadowing import Shadow
+from engine.service.unrecorded import MOST, Unrecorded
 from engine.service.watching import UNWATCHED, Watch
-from engine.settings import Settings
+from engine.settings import OFF, Settings
 from engine.snapshots import (
     ServingSnapshots,
     lineups,
@@ -86,6 +92,7 @@ from model_registry import registry_root
 
 if TYPE_CHECKING:
     from engine.api.server import ApiServer
+    from engine.monitor.tracing import Tracing
 
 _log = structlog.get_logger("engine.bootstrap")
 
@@ -122,19 +129,26 @@ def _open_logs(
     settings: Settings, stack: ExitStack, watch: Watch
 ) -> tuple[DecisionLog, ConsentLedger, OutcomeLog]:
     """The logs that are proven, with what brings them to disk and vouches for them. Raises SetupInvalid."""
-    interval_ms = settings.fsync_interval_ms
+    interval_ms = settings.fsync_ms
+    ends = segment_ends(settings)
     directories = {log: log_directory(settings, log) for log in PROVEN}
     try:
         checkpoints = {log: checkpoints_of(settings, log) for log in PROVEN}
         log = stack.enter_context(
             DecisionLog(
-                directories[DECISIONS], fsync_interval_ms=interval_ms, checkpoints=checkpoints[DECISIONS]
+                directories[DECISIONS],
+                fsync_interval_ms=interval_ms,
+                checkpoints=checkpoints[DECISIONS],
+                **ends,
             )
         )
         ledger = stack.enter_context(consent_ledger(directories[CONSENTS], checkpoints=checkpoints[CONSENTS]))
         outcomes = stack.enter_context(
             outcome_log(
-                directories[OUTCOMES], fsync_interval_ms=interval_ms, checkpoints=checkpoints[OUTCOMES]
+                directories[OUTCOMES],
+                fsync_interval_ms=interval_ms,
+                checkpoints=checkpoints[OUTCOMES],
+                **ends,
             )
         )
     except LogError as error:
@@ -180,13 +194,15 @@ def open_application(settings: Settings, *, watch: Watch = UNWATCHED) -> Iterato
         drift = _drift_counting(settings, ground.live)
         objections = LastingObjections(live=ground.live, record=consents.record)
         told = _all_told(watch, shadow, model_shadow, objections, drift)
+        unrecorded = Unrecorded(log, watch, told=objections.keep)
+        stack.callback(unrecorded.write_out, MOST)
         yield Application(
             settings=settings,
             live=ground.live,
             store=ground.store,
             log=log,
             ledger=ledger,
-            decisions=_decisions(ground, log, arms, told),
+            decisions=_decisions(ground, log, arms, told, unrecorded),
             outcomes=outcomes,
             consents=consents,
             explanations=_explanations(ground, log),
@@ -215,7 +231,11 @@ def _open_ground(settings: Settings, stack: ExitStack, watch: Watch) -> _Ground:
 
 
 def _decisions(
-    ground: _Ground, log: DecisionLog, arms: Arms, told: Callable[[DecisionRecord], None]
+    ground: _Ground,
+    log: DecisionLog,
+    arms: Arms,
+    told: Callable[[DecisionRecord], None],
+    unrecorded: Unrecorded,
 ) -> Decisions:
     return Decisions(
         live=ground.live,
@@ -226,6 +246,8 @@ def _decisions(
         decided=told,
         late=ground.late,
         compared=arms,
+        watch=ground.watch,
+        unrecorded=unrecorded,
     )
 
 
@@ -314,7 +336,10 @@ def _all_told(
     drift: DriftCounting,
 ) -> Callable[[DecisionRecord], None]:
     def decided(record: DecisionRecord) -> None:
+        calls.decided(record.decision_id)
         watch.decided(record.request.channel, "action" if record.decision.actions else "no_action")
+        for by in record.decision.degraded_by:
+            watch.degraded(by)
         shadow.offer(record)
         model_shadow.offer(record)
         objections.keep(record)
@@ -394,18 +419,56 @@ def _promote(settings: Settings, model: str, version: int, reason: str) -> None:
         _log.error("rollout.not_promoted", model=model, version=version, cause=str(error))
 
 
-def build_server(application: Application, *, reuse_port: bool) -> ApiServer:
-    """The gRPC server of an application, bound. Raises SetupInvalid where the address is taken."""
+def open_tracing(settings: Settings) -> AbstractContextManager[Tracing | None]:
+    """What traces calls, as a `with` block; nothing where it is off. Raises SetupInvalid."""
+    if settings.traces == OFF:
+        return nullcontext()
+    try:
+        from engine.monitor.tracing import Tracing
+    except ImportError as error:
+        raise SetupInvalid(
+            f"traces need a library that is not here or too old ({error.name}); install it with "
+            "`pip install arbiter-nba[tracing]`, then `pip install --force-reinstall --no-deps "
+            "opentelemetry-proto`, as xds-protos has older files of these names; or leave ARBITER_TRACES out"
+        ) from error
+    return Tracing(settings.traces, share=settings.traced_share, engine=engine_version())
+
+
+def watch_readiness(application: Application, tell: Callable[[str, bool], None]) -> Readiness:
+    """What looks whether each service can do its work, as a `with` block."""
+    settings = application.settings
+    needs = {
+        "DecisionService": Needs(log_directory(settings, DECISIONS), store=False),
+        "OutcomeService": Needs(log_directory(settings, OUTCOMES), store=True),
+        "ConsentService": Needs(log_directory(settings, CONSENTS), store=True),
+        "EventService": Needs(None, store=True),
+    }
+    return Readiness(store=application.store, needs=needs, tell=tell, watch=application.watch)
+
+
+def build_server(
+    application: Application,
+    *,
+    reuse_port: bool,
+    tracing: Tracing | None = None,
+    protection: Protection | None = None,
+) -> ApiServer:
+    """The gRPC server of an application, bound. Raises SetupInvalid where the address is taken.
+
+    `protection` None is what the settings say, which nobody then makes read its files anew at once.
+    """
     # Imported here, as commands that do not serve need none of gRPC.
     from engine.api.event_servicer import EventServicer
-    from engine.api.server import ApiServer, Servicers
+    from engine.api.server import ApiServer, Endurance, Servicers
     from engine.api.servicers import ConsentServicer, DecisionServicer, OutcomeServicer
+    from engine.api.tracing import TracesCalls
 
     settings = application.settings
     IdentityForms(settings.phone_region).prepare()
+    guarded = protection or protection_of(settings, application.watch)
     return ApiServer(
         Servicers(
-            DecisionServicer(application.decisions, application.explanations),
+            DecisionServicer(application.decisions, application.explanations, watch=application.watch),
             OutcomeServicer(application.outcomes),
             ConsentServicer(application.consents),
             EventServicer(application.intake),
@@ -415,5 +478,14 @@ def build_server(application: Application, *, reuse_port: bool) -> ApiServer:
         max_request_bytes=settings.max_request_bytes,
         reuse_port=reuse_port,
         with_reflection=settings.reflection,
-        called=application.watch.called,
+        watch=application.watch,
+        outermost=() if tracing is None else (TracesCalls(tracing),),
+        tls=guarded.tls,
+        authoriser=guarded.authoriser,
+        endurance=Endurance(
+            wait_s=settings.admission_wait_ms / 1000,
+            deadline_s=settings.default_deadline_ms / 1000,
+            connection_age_s=settings.max_connection_age_s,
+            grace_s=settings.drain_seconds,
+        ),
     )

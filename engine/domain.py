@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from feature_store.frozen import Frozen
 from feature_store.state import ConsentState
 
 Texts = Mapping[str, str]
@@ -131,8 +132,7 @@ class ReasonText:
     customer: Texts
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(Frozen, frozen=True):
     """Why an action was chosen, raised, lowered or removed; words are rendered from `code`.
 
     `values` are the inputs it names, already formatted for people, by placeholder name.
@@ -143,19 +143,17 @@ class Reason:
     rule_id: str = ""
     model: str = ""
     contribution: float = 0.0
-    values: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, str] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Lever:
+class Lever(Frozen, frozen=True):
     """A business adjustment of priority by one rule; `share` 0.25 is +25 %."""
 
     rule_id: str
     share: float
 
 
-@dataclass(frozen=True, slots=True)
-class Priority:
+class Priority(Frozen, frozen=True):
     """priority = propensity x weight x value x (1 + sum of lever shares); value is net of cost."""
 
     priority: float
@@ -166,8 +164,7 @@ class Priority:
     levers: tuple[Lever, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class RankedAction:
+class RankedAction(Frozen, frozen=True):
     """A chosen action."""
 
     action_id: str
@@ -177,8 +174,7 @@ class RankedAction:
     reasons: tuple[Reason, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class SuppressedAction:
+class SuppressedAction(Frozen, frozen=True):
     """A catalogue action that was not chosen: the step that removed it, and every reason of that step."""
 
     action_id: str
@@ -187,8 +183,7 @@ class SuppressedAction:
     priority: Priority | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ConsentUsed:
+class ConsentUsed(Frozen, frozen=True):
     """The effective consent for one purpose on the request's channel.
 
     `position` is that of the record in the ledger, 0 where there is none or it is not known. `signal` is the
@@ -205,8 +200,7 @@ class ConsentUsed:
     signal: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class MissingInput:
+class MissingInput(Frozen, frozen=True):
     """An input the rules could not use."""
 
     name: str

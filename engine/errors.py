@@ -9,11 +9,18 @@
     +-- ActionNotReturned       an outcome names an action the decision did not return
     +-- RequestIdReused         the request id belongs to a different request
     +-- RequestInProgress       the same request is being decided right now
-    +-- DecisionNotLogged       the log cannot take the record, so there is no decision
+    +-- DecisionNotLogged       the log cannot take the record, so there is no decision to prove anything by
     +-- ConsentNotRecorded      the ledger cannot take the record, so nothing changed
     +-- StateUnavailable        the customer's state cannot be read
     +-- ServerDraining          the server is stopping and takes no new calls
     +-- DeadlineExpired         the call waited until nobody waited for its answer
+    +-- Unauthenticated         the caller does not prove who it is
+    |   +-- CredentialsMissing  neither token nor certificate
+    |   +-- TokenInvalid        the token is not for us, or not of who may make tokens
+    |   +-- TokenExpired        the token was good, and is no more
+    |   +-- CertificateRefused  the certificate names nobody, or is valid no more
+    +-- PermissionDenied        the caller is known and may not do this
+    +-- Overloaded              more calls come than can be answered in time; says when to try again
     +-- SetupInvalid            files or settings do not make a working server
 
 `str(error)` is safe to show to a client: no personal data, no paths, no internals. The cause for
@@ -99,7 +106,7 @@ class RequestInProgress(ArbiterError):
 
 
 class DecisionNotLogged(ArbiterError):
-    """The decision log cannot take the record, so the decision is not given."""
+    """The decision log cannot take the record, so nothing is given that would have to be proven."""
 
     reason = "DECISION_NOT_LOGGED"
 
@@ -126,6 +133,56 @@ class DeadlineExpired(ArbiterError):
     """The call waited so long that nobody waits for its answer; no work was done."""
 
     reason = "DEADLINE_EXPIRED"
+
+
+class Unauthenticated(ArbiterError):
+    """The caller does not prove who it is."""
+
+    reason = "UNAUTHENTICATED"
+
+
+class CredentialsMissing(Unauthenticated):
+    """The call carries neither token nor certificate."""
+
+    reason = "CREDENTIALS_MISSING"
+
+
+class TokenInvalid(Unauthenticated):
+    """The token is not for us, or not of who may make tokens."""
+
+    reason = "TOKEN_INVALID"
+
+
+class TokenExpired(Unauthenticated):
+    """The token was good, and is no more: get another."""
+
+    reason = "TOKEN_EXPIRED"
+
+
+class CertificateRefused(Unauthenticated):
+    """The client's certificate names nobody, or is valid no more."""
+
+    reason = "CERTIFICATE_REFUSED"
+
+
+class PermissionDenied(ArbiterError):
+    """The caller is known and lacks the role that the method needs; empty where nobody may call it."""
+
+    reason = "PERMISSION_DENIED"
+
+    def __init__(self, text: str, *, role: str = "") -> None:
+        super().__init__(text)
+        self.role = role
+
+
+class Overloaded(ArbiterError):
+    """More calls come than can be answered in time, and others are more urgent; no work was done."""
+
+    reason = "OVERLOADED"
+
+    def __init__(self, sentence: str, *, retry_after_ms: int = 1_000) -> None:
+        super().__init__(sentence)
+        self.retry_after_ms = retry_after_ms
 
 
 class SetupInvalid(ArbiterError):

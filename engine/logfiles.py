@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypedDict
 
 from pydantic import SecretStr
 
 from engine.decisionlog.checkpoints import Checkpoints
+from engine.decisionlog.compressor import Compressor
+from engine.decisionlog.journal import NO_AGE_MS
 from engine.errors import SetupInvalid
 from engine.settings import Settings
 
@@ -28,6 +32,37 @@ PROVEN: Final = (DECISIONS, CONSENTS, OUTCOMES)
 def log_directory(settings: Settings, log: str) -> Path:
     """Where a log lies."""
     return settings.data_dir / log
+
+
+COMPRESSED: Final = (DECISIONS, OUTCOMES, SHADOW, MODEL_SHADOW)
+"""Logs whose ended segments are compressed; consents are few, and read whole when a server starts."""
+
+
+class SegmentEnds(TypedDict):
+    """When a log goes on in a new segment."""
+
+    max_segment_bytes: int
+    max_segment_age_ms: int
+
+
+def segment_ends(settings: Settings) -> SegmentEnds:
+    """When decisions and outcomes go on in a new segment."""
+    hours = settings.segment_hours
+    return {
+        "max_segment_bytes": settings.segment_mb << 20,
+        "max_segment_age_ms": NO_AGE_MS if hours == "never" else hours * 3_600_000,
+    }
+
+
+@contextmanager
+def compressing(settings: Settings) -> Iterator[None]:
+    """Compresses segments in the background while the block runs, where the settings say so."""
+    minutes = settings.compress_after_minutes
+    if minutes == "never":
+        yield
+        return
+    with Compressor([log_directory(settings, log) for log in COMPRESSED], after_s=minutes * 60):
+        yield
 
 
 def checkpoints_of(settings: Settings, log: str) -> Checkpoints:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from typing import TextIO
+from typing import Final, TextIO
 
 import structlog
+
+from engine.calls import with_call
 
 
 class _Unfailing:
@@ -28,6 +30,12 @@ class _Unfailing:
             self._stream.flush()
 
 
+_TRACEBACKS: Final = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
+"""Without the values of variables, which may be a customer's data, a token or a key."""
+
+
 def configure(level: str) -> None:
     """Sets up structlog for this process; `level` is debug, info, warning or error."""
     numbers = logging.getLevelNamesMapping()
@@ -35,9 +43,12 @@ def configure(level: str) -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            with_call,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.dev.ConsoleRenderer() if readable else structlog.processors.dict_tracebacks,
+            structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+            if readable
+            else _TRACEBACKS,
             *([] if readable else [structlog.processors.JSONRenderer()]),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(numbers[level.upper()]),

@@ -1,101 +1,167 @@
-"""The life of a server: one process, or a supervisor with several that share the port.
+"""One server process until it is told to stop: gRPC, or HTTP beside it.
 
-SIGTERM and SIGINT drain, SIGHUP loads rules and models anew; a supervisor passes both on and replaces
-a worker that dies. Workers end with their supervisor.
+SIGTERM and SIGINT drain, SIGHUP loads rules, models and certificates anew.
 """
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import multiprocessing
 import os
 import signal
-import socket
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, nullcontext
-from dataclasses import dataclass
-from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection
-from multiprocessing.connection import wait as wait_any
-from multiprocessing.process import BaseProcess, parent_process
-from types import FrameType
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 import structlog
 
-from engine import logs
-from engine.bootstrap import build_server, open_application, refresh_customers, watch_models, watch_rules
+from engine.bootstrap import (
+    Application,
+    build_server,
+    open_application,
+    open_tracing,
+    refresh_customers,
+    watch_models,
+    watch_readiness,
+    watch_rules,
+)
 from engine.errors import SetupInvalid
-from engine.logfiles import DRIFT, identity_key
+from engine.logfiles import (
+    DRIFT,
+    MODEL_SHADOW,
+    PROVEN,
+    SHADOW,
+    checkpoints_of,
+    compressing,
+    log_directory,
+)
+from engine.monitor.datadir import DataDirectory
 from engine.monitor.drift.exposing import DriftAlarms
-from engine.monitor.exposition import Collected, Together, exposed, shared_values
+from engine.monitor.exposition import Collected, Together, exposed
 from engine.monitor.metrics import Metrics
-from engine.pseudonyms import pseudonymise
+from engine.monitor.vitals import Vitals
+from engine.protection import protection_of
+from engine.running import announced
 from engine.service.watching import UNWATCHED
 from engine.settings import Settings
 
+if TYPE_CHECKING:
+    from engine.monitor.tracing import Tracing
+
 _log = structlog.get_logger("engine.serving")
 
-_AWAITED = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
-_EARLY_DEATHS = 3
-"""Workers that may die in a row before they serve, while none serves; then the supervisor gives up."""
-_PAUSE_S = 2.0
-"""Time before a worker that could not start is tried again."""
-_SETUP_FAILED = 3
-"""Exit code of a worker whose files or settings do not work."""
-
-
-def serve(settings: Settings) -> None:
-    """Serves until told to stop. Raises SetupInvalid where it cannot start."""
-    if settings.workers == 1:
-        serve_one(settings, reuse_port=False)
-    else:
-        _supervise(settings)
+AWAITED = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+"""Signals that servers and their supervisor wait for."""
 
 
 def serve_one(settings: Settings, *, reuse_port: bool, tell_ready: Callable[[], None] = lambda: None) -> None:
     """Serves in this process until SIGTERM or SIGINT, then drains."""
     next_signal = _signals()
-    metrics = None if settings.metrics_address is None else Metrics()
     with (
-        open_application(settings, watch=metrics or UNWATCHED) as application,
-        watch_rules(application),
-        watch_models(application),
-        application.drift if settings.drift else nullcontext(),
+        open_tracing(settings) as tracing,
+        nullcontext(_metrics(settings, tracing)) as metrics,
+        _at_work(settings, metrics) as application,
         refresh_customers(application),
-        _metrics_served(settings, metrics.registry) if metrics and not reuse_port else nullcontext(),
+        Vitals(metrics, unsynced_bytes=lambda: application.log.unsynced_bytes) if metrics else nullcontext(),
+        compressing(settings),
+        metrics_served(settings, None if metrics is None or reuse_port else metrics.registry) as told,
     ):
-        server = build_server(application, reuse_port=reuse_port)
+        protection = protection_of(settings, metrics or UNWATCHED)
+        server = build_server(application, reuse_port=reuse_port, tracing=tracing, protection=protection)
         gc.collect()
         gc.freeze()
         server.start()
         tell_ready()
         versions = application.live.current.versions
         _log.info("server.ready", host=settings.host, port=server.port, rules=versions.rules)
-        while next_signal() == signal.SIGHUP:
-            application.live.reload()
+        with (
+            nullcontext() if reuse_port else announced(settings, port=server.port, metrics=told),
+            watch_readiness(application, server.tell_ready),
+        ):
+            while next_signal() == signal.SIGHUP:
+                application.live.reload()
+                protection.reread()
         _log.info("server.draining", grace_seconds=settings.drain_seconds)
         server.drain(settings.drain_seconds)
     _log.info("server.stopped")
 
 
+def _metrics(settings: Settings, tracing: Tracing | None) -> Metrics | None:
+    """What counts and looks, where anybody wants to know."""
+    if settings.metrics_address is None and tracing is None:
+        return None
+    return Metrics(timed_every=settings.timed_every, traced=None if tracing is None else tracing.current)
+
+
+def serve_web(settings: Settings, *, tell_ready: Callable[[], None]) -> None:
+    """Serves HTTP in this process until SIGTERM or SIGINT, then lets requests in flight finish."""
+    address = settings.web_address
+    if address is None:
+        raise SetupInvalid("there is no address to serve HTTP at; give --web HOST:PORT")
+    from engine.web.app import create_app  # here, as only this process needs an HTTP server
+    from engine.web.authorising import by_token
+    from engine.web.serving import http_served
+
+    next_signal = _signals()
+    metrics = None if settings.metrics_address is None else Metrics()
+    protection = protection_of(settings, metrics or UNWATCHED)
+    authorise = None if protection.authoriser is None else by_token(protection.authoriser)
+    with (
+        _at_work(settings, metrics) as application,
+        http_served(
+            create_app(application, authorise), address, drain_seconds=settings.drain_seconds
+        ) as port,
+    ):
+        tell_ready()
+        _log.info("web.ready", host=address[0], port=port)
+        while next_signal() == signal.SIGHUP:
+            application.live.reload()
+            protection.reread()
+        _log.info("web.draining", grace_seconds=settings.drain_seconds)
+    _log.info("web.stopped")
+
+
 @contextmanager
-def _metrics_served(settings: Settings, counted: Collected) -> Iterator[None]:
-    """Serves metrics where the settings say while the block runs. Raises SetupInvalid where it cannot."""
+def _at_work(settings: Settings, metrics: Metrics | None) -> Iterator[Application]:
+    """An application that follows its rules and models while the block runs. Raises SetupInvalid."""
+    with (
+        open_application(settings, watch=metrics or UNWATCHED) as application,
+        watch_rules(application),
+        watch_models(application),
+        application.drift if settings.drift else nullcontext(),
+    ):
+        yield application
+
+
+@contextmanager
+def metrics_served(settings: Settings, counted: Collected | None) -> Iterator[str]:
+    """Serves what is counted where the settings say while the block runs; gives the address, "" for none.
+
+    Raises SetupInvalid where it cannot.
+    """
     with ExitStack() as stack:
         address = settings.metrics_address
-        if address is not None:
-            host, port = address
-            try:
-                told = Together((counted, DriftAlarms(settings.data_dir / DRIFT)))
-                port = stack.enter_context(exposed(told, host=host, port=port))
-            except OSError as error:
-                raise SetupInvalid(
-                    f"cannot serve metrics at {settings.metrics}: {error.strerror}; choose another --metrics"
-                ) from error
-            _log.info("metrics.ready", host=host, port=port)
-        yield
+        if address is None or counted is None:
+            yield ""
+            return
+        host, port = address
+        try:
+            told = Together((counted, DriftAlarms(settings.data_dir / DRIFT), _data_directory(settings)))
+            port = stack.enter_context(exposed(told, host=host, port=port))
+        except OSError as error:
+            raise SetupInvalid(
+                f"cannot serve metrics at {settings.metrics}: {error.strerror}; choose another --metrics"
+            ) from error
+        _log.info("metrics.ready", host=host, port=port)
+        yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _data_directory(settings: Settings) -> DataDirectory:
+    """What is told of the files."""
+    return DataDirectory(
+        settings.data_dir,
+        logs={log: log_directory(settings, log) for log in (*PROVEN, SHADOW, MODEL_SHADOW)},
+        checkpoints={log: checkpoints_of(settings, log).path for log in PROVEN},
+    )
 
 
 def _signals() -> Callable[[], int]:
@@ -107,173 +173,7 @@ def _signals() -> Callable[[], int]:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    for number in _AWAITED:
+    for number in AWAITED:
         signal.signal(number, lambda _number, _frame: None)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, AWAITED)
     return lambda: os.read(reader, 1)[0]
-
-
-def _worker(settings: Settings, ready: Connection) -> None:
-    threading.Thread(target=_end_with_supervisor, name="supervisor", daemon=True).start()
-    logs.configure(settings.log_level)
-    pseudonymise(identity_key(settings))
-
-    def tell_ready() -> None:
-        with contextlib.suppress(OSError):  # the supervisor is gone, which the thread above deals with
-            ready.send_bytes(b"ready")
-
-    try:
-        serve_one(settings, reuse_port=True, tell_ready=tell_ready)
-    except SetupInvalid as error:
-        _log.error("server.setup_failed", cause=str(error))
-        raise SystemExit(_SETUP_FAILED) from None
-
-
-def _end_with_supervisor() -> None:
-    """Drains when the supervisor has died: nobody would replace, reload or stop this worker any more."""
-    supervisor = parent_process()
-    if supervisor is not None:
-        wait_any([supervisor.sentinel])
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _supervise(settings: Settings) -> None:
-    """Keeps `settings.workers` processes on one port. Raises SetupInvalid where they cannot start."""
-    with closing(_hold_port(settings)) as held, _shared_metrics(settings) as ended:
-        settings = settings.model_copy(update={"port": held.getsockname()[1]})
-        _Supervisor(settings, ended).run()
-
-
-@contextmanager
-def _shared_metrics(settings: Settings) -> Iterator[Callable[[int], None]]:
-    """Serves the metrics of all workers; gives what must be told of each one that has ended."""
-    if settings.metrics_address is None:
-        yield lambda _pid: None
-        return
-    with ExitStack() as stack:
-        try:
-            shared = stack.enter_context(shared_values())
-        except OSError as error:
-            raise SetupInvalid(f"no room for the metrics of the workers: {error.strerror}") from error
-        stack.enter_context(_metrics_served(settings, shared))
-        yield shared.forget
-
-
-def _hold_port(settings: Settings) -> socket.socket:
-    """Keeps the port for the workers, without listening on it."""
-    held = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
-    try:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        held.bind((settings.host, settings.port))
-    except OSError as error:
-        held.close()
-        raise SetupInvalid(
-            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; choose another --port"
-        ) from error
-    return held
-
-
-@contextmanager
-def _held_back() -> Iterator[None]:
-    """Signals wait until the block ends; a process started in it keeps them waiting until `_signals`."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED)
-
-
-@dataclass(slots=True, eq=False)
-class _Worker:
-    """A worker process, and the pipe on which it says that it serves."""
-
-    process: BaseProcess
-    ready: Connection
-    served: bool = False
-
-    def has_served(self) -> bool:
-        """Whether it got as far as serving."""
-        if not self.served and self.ready.poll():
-            with contextlib.suppress(EOFError, OSError):  # it ended without a word
-                self.served = bool(self.ready.recv_bytes())
-        return self.served
-
-
-class _Supervisor:
-    """Starts workers, replaces dead ones, passes signals on."""
-
-    def __init__(self, settings: Settings, ended: Callable[[int], None]) -> None:
-        self._settings = settings
-        self._ended = ended
-        self._spawn = multiprocessing.get_context("spawn")
-        self._workers: list[_Worker] = []
-        self._vacant = 0
-        self._early_deaths = 0
-        self._stopping = False
-        self._failed = False
-
-    def run(self) -> None:
-        """Returns when all workers have ended. Raises SetupInvalid where none can serve."""
-        for name in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(name, self._stop)
-        signal.signal(signal.SIGHUP, lambda number, _frame: self._pass_on(number))
-        resource_tracker.ensure_running()  # now, as starting it lets held back signals through
-        self._vacant = self._settings.workers
-        self._fill()
-        while self._workers or self._vacant:
-            sentinels = [worker.process.sentinel for worker in self._workers]
-            wait_any(sentinels, timeout=_PAUSE_S if self._vacant else None)
-            self._fill()
-            for worker in [w for w in self._workers if not w.process.is_alive()]:
-                self._bury(worker)
-        if self._failed:
-            raise SetupInvalid("the workers cannot start; their log above says why")
-
-    def _fill(self) -> None:
-        """Starts a worker for every vacancy; there is none once stopping."""
-        while self._vacant:
-            self._vacant -= 1
-            self._start()
-
-    def _start(self) -> None:
-        ready, tell = self._spawn.Pipe(duplex=False)
-        process = self._spawn.Process(target=_worker, args=(self._settings, tell), daemon=False)
-        with _held_back():
-            process.start()
-            self._workers.append(_Worker(process, ready))
-        tell.close()
-        _log.info("worker.started", pid=process.pid)
-        if self._stopping:  # since before it was on the list
-            self._pass_on(signal.SIGTERM)
-
-    def _bury(self, worker: _Worker) -> None:
-        """Replaces a dead worker, after a pause where it never served; gives up where none can."""
-        self._workers.remove(worker)
-        served = worker.has_served()
-        worker.ready.close()
-        if worker.process.pid is not None:
-            self._ended(worker.process.pid)
-        if self._stopping:
-            return
-        code = worker.process.exitcode
-        _log.error("worker.died", pid=worker.process.pid, exit_code=code, served=served)
-        if served:
-            self._early_deaths = 0
-            self._start()
-            return
-        self._early_deaths += 1
-        self._vacant += 1
-        if any(other.has_served() for other in self._workers):
-            self._early_deaths = 0
-        elif code == _SETUP_FAILED or self._early_deaths >= _EARLY_DEATHS:
-            self._failed = True
-            self._stop(signal.SIGTERM, None)
-
-    def _stop(self, _number: int, _frame: FrameType | None) -> None:
-        self._stopping, self._vacant = True, 0
-        self._pass_on(signal.SIGTERM)
-
-    def _pass_on(self, number: int) -> None:
-        for worker in self._workers:
-            if worker.process.pid is not None and worker.process.is_alive():
-                os.kill(worker.process.pid, number)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from engine.errors import SetupInvalid
@@ -16,25 +18,47 @@ from model_registry import Root, registry_root
 _HOME = Path(__file__).resolve().parent.parent
 
 _LAST_PORT = 65535
-_OFF = "off"
+OFF = "off"
+"""What a setting says that can be switched off."""
 _DAY_MINUTES = 1440
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?")
 
 Port = Annotated[int, Field(ge=0, le=_LAST_PORT)]
 KeptDays = Annotated[int, Field(ge=1, le=36_500)]
 
 
-def _address_or_off(text: str) -> str:
+def _is_address(text: str) -> bool:
     host, colon, port = text.rpartition(":")
-    if text == _OFF or (host and colon and port.isdecimal() and int(port) <= _LAST_PORT):
+    return bool(host and colon) and port.isdecimal() and int(port) <= _LAST_PORT
+
+
+def _address_or_off(text: str) -> str:
+    if text == OFF or _is_address(text):
         return text
     raise ValueError("write HOST:PORT, e.g. 127.0.0.1:9464, or off")
 
 
-def _paths(given: object) -> object:
-    """Paths parted by commas, as one writes them into an environment variable."""
+def _collector_or_off(text: str) -> str:
+    scheme, found, place = text.partition("://")
+    if text == OFF or (found and scheme in ("http", "https") and _is_address(place)):
+        return text
+    raise ValueError("write http://HOST:PORT or https://HOST:PORT, e.g. http://127.0.0.1:4317, or off")
+
+
+def _parted(given: object) -> object:
+    """Values parted by commas, as one writes them into an environment variable."""
     if not isinstance(given, str):
         return given
     return tuple(part.strip() for part in given.split(",") if part.strip())
+
+
+def _origin(text: str) -> str:
+    if _ORIGIN.fullmatch(text):
+        return text
+    raise ValueError("write origins such as https://desk.example.com, parted by commas and without a path")
+
+
+Origin = Annotated[str, AfterValidator(_origin)]
 
 
 def _part_of_a_day(minutes: int) -> int:
@@ -42,6 +66,9 @@ def _part_of_a_day(minutes: int) -> int:
         return minutes
     raise ValueError("write minutes of which a day has a whole number, e.g. 15, 60 or 1440")
 
+
+Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+"""What tokens may be signed with: pairs of keys only, and none of them broken."""
 
 EMBEDDED = "embedded"
 """The store that needs no server: files in the data directory."""
@@ -103,7 +130,8 @@ class Settings(BaseSettings):
     )
     host: str = Field(
         default="127.0.0.1",
-        description="Address to listen on. Default: this machine only, as there is no authentication yet.",
+        description="Address to listen on. Default: this machine only, as callers need not prove who they "
+        "are unless certificates or tokens are asked for.",
     )
     port: Port = Field(default=50051, description="Port to listen on; 50051 is gRPC's customary one.")
     workers: Annotated[int, Field(ge=1, le=64)] = Field(
@@ -113,6 +141,20 @@ class Settings(BaseSettings):
         default=4,
         description="Threads for each worker. Few: they share one core and only overlap waiting for disk.",
     )
+    admission_wait_ms: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=25,
+        description="How long a call may wait for a thread, in ms; what would wait longer is refused at "
+        "once, less urgent ones first. Half of the 50 ms within which 99 of 100 should be answered.",
+    )
+    default_deadline_ms: Annotated[int, Field(ge=1, le=600_000)] = Field(
+        default=5_000,
+        description="Deadline of calls that give none, in ms: as long as our own client waits.",
+    )
+    max_connection_age_s: Annotated[int, Field(ge=1, le=86_400)] = Field(
+        default=300,
+        description="How long a connection lasts until its client makes a new one, in s, a tenth more or "
+        "less: so connections spread over new workers in minutes. Its calls may finish.",
+    )
     max_request_bytes: Annotated[int, Field(ge=1024, le=64 << 20)] = Field(
         default=1 << 20, description="Largest request in bytes; 100 batch items with context fit in 1 MiB."
     )
@@ -121,10 +163,31 @@ class Settings(BaseSettings):
         description="How long a request id is remembered, in s; retries come within seconds, and each id "
         "kept costs about 150 bytes of disk.",
     )
-    fsync_interval_ms: Annotated[int, Field(ge=0, le=10_000)] = Field(
+    fsync_interval_ms: Annotated[int, Field(ge=0, le=10_000)] | Literal["never"] = Field(
         default=100,
         description="Decision log: longest time between a reply and its record on the platter, in ms. "
-        "0 syncs each one. Consent always syncs. A killed process loses nothing either way.",
+        "0 syncs each one, never leaves it to checkpoints and the system. Consent always syncs. A killed "
+        "process loses nothing either way.",
+    )
+    segment_mb: Annotated[int, Field(ge=1, le=4096)] = Field(
+        default=64,
+        description="Size at which decisions and outcomes go on in a new file, in MiB: small enough to copy "
+        "and to compress in a second, large enough to keep files few.",
+    )
+    segment_hours: Annotated[int, Field(ge=1, le=8784)] | Literal["never"] = Field(
+        default=24,
+        description="Age at which they do, in hours, with the next decision or outcome: a day, so that a "
+        "quiet server's files can be compressed and copied too; or never.",
+    )
+    compress_after_minutes: Annotated[int, Field(ge=1, le=527_040)] | Literal["never"] = Field(
+        default=60,
+        description="How long after its end a file of decisions or outcomes is compressed, in minutes, by a "
+        "process at the lowest priority, or never. An hour: recent decisions are what is explained most.",
+    )
+    log_masking: Path | None = Field(
+        default=None,
+        description="Masking policy: what of decisions leaves the log in exports, queries and streams. "
+        "By default no value of a customer does but scores, and ids as pseudonyms.",
     )
     checkpoint_dir: Path | None = Field(
         default=None,
@@ -153,7 +216,7 @@ class Settings(BaseSettings):
     identity_key_file: Path | None = Field(
         default=None, description="File that holds the key instead; its trailing line end is not part of it."
     )
-    former_identity_key_files: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_paths)] = Field(
+    former_identity_key_files: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_parted)] = Field(
         default=(),
         description="Files with keys used before, parted by commas: what they sealed is still found and "
         "read. None by default. `arbiter customer seal` makes the store need them no more.",
@@ -209,22 +272,109 @@ class Settings(BaseSettings):
     reflection: bool = Field(
         default=False, description="Serve gRPC reflection; off, as it tells strangers the contract."
     )
+    tls_certificate: Path | None = Field(
+        default=None,
+        description="Certificate to serve with, in PEM, the server's own first. None by default: calls go "
+        "in the clear. Read anew when it changes; a pair that does not fit leaves the last good one.",
+    )
+    tls_key: Path | None = Field(default=None, description="Key of that certificate, without a passphrase.")
+    tls_client_ca: Path | None = Field(
+        default=None,
+        description="Authorities whose certificates every client must show; none by default. What the names "
+        "in them may do is said by the roles file.",
+    )
+    token_keys: Path | None = Field(
+        default=None,
+        description="JSON Web Key Set with the issuer's public keys: bearer tokens are taken, and checked "
+        "with these. None by default. Read anew when it changes.",
+    )
+    token_issuer: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None, description="Claim iss of every token. Needed with keys: theirs may sign for many."
+    )
+    token_audience: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None,
+        description="Claim aud that every token must have. Needed with keys, so that no token for another "
+        "service is good here.",
+    )
+    token_algorithms: Annotated[tuple[Algorithm, ...], NoDecode, BeforeValidator(_parted)] = Field(
+        default=("RS256", "ES256", "EdDSA"),
+        description="Algorithms a token may be signed with, parted by commas. Default: those that issuers "
+        "use. Never none, and never one whose key is a shared secret.",
+    )
+    token_leeway_s: Annotated[int, Field(ge=0, le=300)] = Field(
+        default=30, description="How far clocks may differ, in s: half a minute is far for synchronised ones."
+    )
+    roles_file: Path | None = Field(
+        default=None,
+        description="TOML file that says which tokens and certificates may do what; with it, whoever is not "
+        "named may do nothing. None by default: callers may do everything. Read anew when it changes.",
+    )
+    insecure_tokens: bool = Field(
+        default=False,
+        description="Take tokens in the clear from other machines. Off, as who listens could use them: only "
+        "for where a proxy on the way does TLS.",
+    )
     metrics: Annotated[str, AfterValidator(_address_or_off)] = Field(
         default="off",
         description="Where to serve metrics for Prometheus over HTTP, as HOST:PORT. Off, as there is no "
         "authentication: choose an address that only your Prometheus reaches.",
+    )
+    timed_every: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        default=32,
+        description="With metrics, the steps of one in so many decisions are timed; 0 times none. At 32 any "
+        "graph is smooth, and the mean decision pays about 1 us.",
+    )
+    traces: Annotated[str, AfterValidator(_collector_or_off)] = Field(
+        default="off",
+        description="Collector of OpenTelemetry that gets traces by OTLP over gRPC, as http://HOST:PORT or "
+        "https://HOST:PORT. Off, as few have one.",
+    )
+    traced_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.01,
+        description="Share of calls that are traced where the caller does not say. One in a hundred shows "
+        "what is usual, and the rest pays nothing.",
+    )
+    web: Annotated[str, AfterValidator(_address_or_off)] = Field(
+        default="off",
+        description="Where to serve pages and the JSON gateway over HTTP, as HOST:PORT. Off, as few need it. "
+        "Callers need the same tokens as over gRPC; without tokens choose an address that only those reach "
+        "who may decide and record.",
+    )
+    web_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_parted)] = Field(
+        default=(),
+        description="Origins whose pages may call the JSON gateway from a browser (CORS), parted by commas. "
+        "None by default: back ends need none, and a stranger's page could decide with its visitor's access.",
+    )
+    web_frame_ancestors: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_parted)] = Field(
+        default=(),
+        description="Origins that may show our pages in a frame, such as the desktop of a call centre, "
+        "parted by commas. None by default, so that nobody lures a click out of an agent.",
     )
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = Field(
         default="info", description="Least severe event to log on stderr."
     )
 
     @property
+    def fsync_ms(self) -> int | None:
+        """Time between fsyncs of the decision log; 0 for each record, None for none of its own."""
+        return None if self.fsync_interval_ms == "never" else self.fsync_interval_ms
+
+    @property
     def metrics_address(self) -> tuple[str, int] | None:
         """Host and port to serve metrics at; None where they are off."""
-        if self.metrics == _OFF:
-            return None
-        host, _, port = self.metrics.rpartition(":")
-        return host.removeprefix("[").removesuffix("]"), int(port)
+        return _address(self.metrics)
+
+    @property
+    def web_address(self) -> tuple[str, int] | None:
+        """Host and port to serve HTTP at; None where it is off."""
+        return _address(self.web)
+
+
+def _address(text: str) -> tuple[str, int] | None:
+    if text == OFF:
+        return None
+    host, _, port = text.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def load_settings(overrides: Mapping[str, object]) -> Settings:
@@ -239,8 +389,18 @@ def load_settings(overrides: Mapping[str, object]) -> Settings:
     try:
         return Settings(**given)  # type: ignore[arg-type]  # validated by pydantic
     except ValidationError as error:
-        lines = [_wrong(str(e["loc"][0]), given, f"{e['msg']}, found {e['input']!r}") for e in error.errors()]
-        raise SetupInvalid("; ".join(lines)) from error
+        lines = [_wrong(str(e["loc"][0]), given, e["msg"] + _found(e)) for e in error.errors()]
+        raise SetupInvalid("; ".join(lines)) from None  # the error itself would quote what was given
+
+
+_MAY_HOLD_SECRETS = frozenset(
+    {"store", "registry"} | {n for n in Settings.model_fields if n.endswith(("_key", "_password"))}
+)
+"""Settings whose value is not repeated where it is wrong: keys, and addresses, which may hold a password."""
+
+
+def _found(error: ErrorDetails) -> str:
+    return "" if error["loc"][0] in _MAY_HOLD_SECRETS else f", found {error['input']!r}"
 
 
 def _wrong(name: str, given: Mapping[str, object], what: str) -> str:

@@ -14,7 +14,7 @@ from feature_store.sealing import TextCipher
 from feature_store.store import OnlineStore
 
 if TYPE_CHECKING:
-    from feature_store.redis.streams import EventStream
+    from feature_store.redis.streams import EventStream, OutboundStream
 
 STREAM_TIMEOUT_S: Final = 2.0
 """No decision waits for a stream; a write of 500 entries to a busy server may take a while."""
@@ -72,6 +72,17 @@ def open_stream(settings: Settings, url: str, *, name: str, group: str, consumer
 
     address = parse_address(url, credentials=_credentials(settings), tls=_tls(settings))
     return EventStream(address, name=name, group=group, consumer=consumer, timeout_s=STREAM_TIMEOUT_S)
+
+
+def open_outbound(settings: Settings, url: str, *, name: str) -> OutboundStream:
+    """A stream that decisions are forwarded to, with the settings' credentials where the URL has none.
+
+    Raises StoreRefused for a URL that is none; the connection is opened by the first call.
+    """
+    from feature_store.redis.streams import OutboundStream
+
+    address = parse_address(url, credentials=_credentials(settings), tls=_tls(settings))
+    return OutboundStream(address, name=name, timeout_s=STREAM_TIMEOUT_S)
 
 
 def _credentials(settings: Settings) -> Credentials:

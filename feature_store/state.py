@@ -12,6 +12,8 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
+from feature_store.frozen import Frozen
+
 ANY_CHANNEL = "any"
 """Channel of a consent that holds for every channel without a record of its own."""
 
@@ -58,8 +60,7 @@ class ConsentRecord:
     position: int = 0  # of its entry in the ledger; 0 where it is not known
 
 
-@dataclass(frozen=True, slots=True)
-class ContactEvent:
+class ContactEvent(Frozen, frozen=True):
     """One counted contact. Group and purpose are those of the action when it happened.
 
     A reservation (outcome RESERVED) counts until `until_ms`, exclusive; None for every other outcome.

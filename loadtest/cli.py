@@ -8,12 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -23,11 +24,13 @@ from loadtest.errors import LoadTestError
 from loadtest.latency import measure, stay_on
 from loadtest.objectives import DEFAULT as OBJECTIVES
 from loadtest.objectives import Objectives, judge, kept, knee, load_objectives
+from loadtest.overload import Peak, Scene, Wave, peak_of, wave
 from loadtest.profiles import DEFAULT as PROFILE
 from loadtest.profiles import load_profile
 from loadtest.results import Result, Step, latency_ms, read_result, write_result
 from loadtest.running import Plan, climbing, run
 from loadtest.schedule import Arrivals
+from loadtest.sending import Senders
 from loadtest.stalling import Stall, stalling_server
 
 EXIT_ERRORS: Final = 3
@@ -217,6 +220,70 @@ def selftest(
         )
     if not good:
         raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def overload(
+    times: Annotated[
+        list[float] | None, typer.Option(min=1, help="Times the peak; again for more. Default: 2 and 5.")
+    ] = None,
+    waves: Annotated[int, typer.Option(min=1, help="Waves of each.")] = 3,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of a wave.")] = 4,
+    start: Annotated[float, typer.Option(min=1, help="Calls a second from which the peak is sought.")] = 200,
+    target: Target = "",
+    data_dir: DataDir = "data/demo",
+    as_json: AsJson = False,
+) -> None:
+    """Send waves of more calls than the server can take, from clients that send all and that throttle."""
+    with _errors(), nullcontext((target, None)) if target else _own_server(data_dir) as (address, pid):
+        mix, folder = load_profile(PROFILE)
+        cores = tuple(range(1, os.cpu_count() or 1)) if pid else ()
+        with Senders(address, processes=1, channels=4, cores=cores) as senders:
+            scene = Scene(senders, mix, folder, np.random.default_rng(1), pid)
+            scene.send([(start / 2, 3.0)])
+            peak = peak_of(scene, start=start, told=lambda *step: None if as_json else _tell_climb(*step))
+            found = [
+                (throttled, wave(scene, peak=peak, times=each, seconds=seconds, throttled=throttled))
+                for throttled in (False, True)
+                for each in times or (2.0, 5.0)
+                for _ in range(waves)
+            ]
+    if as_json:
+        rows = [{"throttled": throttled, **asdict(each)} for throttled, each in found]
+        sys.stdout.write(json.dumps({"peak": asdict(peak), "waves": rows}) + "\n")
+    else:
+        out.print(f"peak {peak.answered:,.0f} answers a second")
+        out.print(_wave_table(found, peak))
+
+
+def _tell_climb(offered: float, answered: float) -> None:
+    out.print(f"{offered:8,.0f}/s offered, {answered:8,.0f}/s answered")
+
+
+def _wave_table(found: Sequence[tuple[bool, Wave]], peak: Peak) -> Table:
+    table = Table(
+        "clients", "offered/s", "times", "goodput/s", "of peak", "refused/s", "held back/s", "lost/s",
+        "admitted p50", "p99 ms", "refusal p50", "p99 ms", "recovered s", "per CPU s", "refused: call centre",
+        "web", "batch",
+    )  # fmt: skip
+    for throttled, each in found:
+        shares = [f"{share:.0%}" for share in each.refused_by_priority.values()]
+        figures = [each.admitted_p50_ms, each.admitted_p99_ms, each.refusal_p50_ms, each.refusal_p99_ms]
+        table.add_row(
+            "throttle" if throttled else "send all",
+            f"{each.offered:,.0f}",
+            f"{each.times_peak:g}",
+            f"{each.goodput:,.0f}",
+            f"{each.goodput / peak.answered:.0%}",
+            f"{each.refused:,.0f}",
+            f"{each.held_back:,.0f}",
+            f"{each.lost:,.0f}",
+            *(f"{figure:.1f}" for figure in figures),
+            f"{each.recovered_s:.2f}",
+            "–" if each.of_peak_per_cpu_s is None else f"{each.of_peak_per_cpu_s:.0%}",
+            *shares,
+        )
+    return table
 
 
 @app.command()

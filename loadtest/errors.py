@@ -18,6 +18,8 @@ class TargetUnreachable(LoadTestError):
     """Nobody serves at the target."""
 
     def __init__(self, target: str, cause: str) -> None:
-        super().__init__(
-            f"{target}: no server answered ({cause}); start one with `arbiter serve`, or correct --target"
-        )
+        super().__init__(target, cause)  # as they are, so that a sender process can hand it over
+
+    def __str__(self) -> str:
+        target, cause = self.args
+        return f"{target}: no server answered ({cause}); start one with `arbiter serve`, or correct --target"

@@ -101,7 +101,7 @@ def _step(plan: Plan, senders: Senders, rate: float, seconds: float, rng: np.ran
     instants = arrivals(plan.arrivals, rate=rate, seconds=seconds, rng=rng)
     requests = requests_of(plan.profile, plan.folder, count=len(instants), rng=rng)
     parts = dealt(instants, len(senders))
-    server_before_s = _cpu_s(plan.server_pid)
+    server_before_s = cpu_s(plan.server_pid)
     start_ns = time.monotonic_ns() + round(AHEAD_S * 1e9)
 
     def calls(number: int) -> Calls:
@@ -109,14 +109,14 @@ def _step(plan: Plan, senders: Senders, rate: float, seconds: float, rng: np.ran
         return Calls(start_ns, instants[places], [requests[place] for place in places], plan.deadline_s)
 
     sents = senders.send(calls)
-    server_after_s = _cpu_s(plan.server_pid)
+    server_after_s = cpu_s(plan.server_pid)
     used_s = None
     if server_before_s is not None and server_after_s is not None:
         used_s = server_after_s - server_before_s
     return step_of(sents, rate=rate, seconds=seconds, server_cpu_s=used_s)
 
 
-def _cpu_s(pid: int | None) -> float | None:
+def cpu_s(pid: int | None) -> float | None:
     """Processor time so far of a process and all it started; None where it cannot be seen."""
     if pid is None:
         return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import random
 import sys
 import threading
 import time
@@ -25,13 +26,17 @@ import numpy.typing as npt
 from engine._pb.arbiter.v1 import decision_service_pb2
 from loadtest.errors import TargetUnreachable
 from loadtest.schedule import Instants
+from loadtest.throttle import Throttle
 
 METHOD: Final = "/arbiter.v1.DecisionService/Decide"
 UNSENT: Final = -1
 """In place of a status code: too many calls were under way already, so this one was never made."""
+HELD_BACK: Final = -2
+"""In place of a status code: the throttle of the client did not send it."""
+PRIORITY_KEY: Final = "arbiter-priority"
 MOST_UNDER_WAY: Final = 4096
 """Calls of one process that may wait for replies; more would measure the sender's memory."""
-_READY_S: Final = 10.0
+_READY_S: Final = 30.0
 _SWITCH_S: Final = 0.000_2
 """How long one thread may keep the others from noting that a reply came."""
 _AFTER_S: Final = 1.0
@@ -40,12 +45,18 @@ _AFTER_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Calls:
-    """What a process is to send: `requests[i]` at `start_ns + instants[i]` of the monotonic clock."""
+    """What a process is to send: `requests[i]` at `start_ns + instants[i]` of the monotonic clock.
+
+    `priorities` say how urgent each is, none where empty. A `throttled` client holds calls back while the
+    server refuses them.
+    """
 
     start_ns: int
     instants: Instants
     requests: Sequence[bytes]
     deadline_s: float
+    priorities: Sequence[str] = ()
+    throttled: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,8 +64,8 @@ class Sent:
     """How n calls ended, in the order of their instants.
 
     instants: ns since the start. lag: ns from there until it was sent. took: ns from there until the reply,
-    or until it was given up. codes: gRPC status codes, or UNSENT. degraded: whether the reply said so.
-    cpu_s: processor time that this took the process.
+    or until it was given up. codes: gRPC status codes, UNSENT or HELD_BACK. degraded: whether the reply said
+    so. cpu_s: processor time that this took the process.
     """
 
     instants: Instants
@@ -99,7 +110,9 @@ class Sender:
             while (left := due - time.monotonic_ns()) > 0:
                 time.sleep(left / 1e9)
             if noted.admits(place):
-                future = decide[place % len(decide)].future(request, timeout=calls.deadline_s)
+                future = decide[place % len(decide)].future(
+                    request, timeout=calls.deadline_s, metadata=noted.metadata(place)
+                )
                 future.add_done_callback(partial(noted.ended, place))
         noted.wait(calls.deadline_s + _AFTER_S)
         return noted.sent(time.process_time() - started_cpu_s)
@@ -120,17 +133,34 @@ class _Noted:
         self._took = np.full(count, round(calls.deadline_s * 1e9), dtype=np.int64)
         self._codes = np.full(count, UNSENT, dtype=np.int16)
         self._degraded = np.zeros(count, dtype=np.bool_)
+        self._metadata = {name: ((PRIORITY_KEY, name),) for name in set(calls.priorities)}
+        self._throttles = self._made() if calls.throttled else {}
         self._under_way = 0
         self._changed = threading.Condition()
 
     def admits(self, place: int) -> bool:
         """Whether the call may be sent; notes how late it is."""
         self._lag[place] = self._since(place)
+        if self._throttles and not self._throttle(place).admits(time.monotonic()):
+            self._codes[place] = HELD_BACK
+            return False
         with self._changed:
             if self._under_way >= MOST_UNDER_WAY:
                 return False
             self._under_way += 1
             return True
+
+    def _made(self) -> dict[str, Throttle]:
+        """A throttle for each priority."""
+        names = sorted(set(self._calls.priorities)) or [""]
+        return {name: Throttle(random.Random(name)) for name in names}  # noqa: S311  # no secret
+
+    def _throttle(self, place: int) -> Throttle:
+        return self._throttles[self._calls.priorities[place] if self._calls.priorities else ""]
+
+    def metadata(self, place: int) -> tuple[tuple[str, str], ...] | None:
+        """What is sent beside the call."""
+        return self._metadata[self._calls.priorities[place]] if self._metadata else None
 
     def ended(self, place: int, future: grpc.Future[decision_service_pb2.DecideResponse]) -> None:
         """Notes a reply or a failure."""
@@ -142,6 +172,8 @@ class _Noted:
         else:
             code = error.code() if isinstance(error, grpc.RpcError) else grpc.StatusCode.UNKNOWN
             self._codes[place] = code.value[0]
+        if self._throttles and self._codes[place] != grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]:
+            self._throttle(place).answered(time.monotonic())
         with self._changed:
             self._under_way -= 1
             if not self._under_way:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -17,7 +16,7 @@ from google.rpc import error_details_pb2
 from ruamel.yaml import YAML
 
 from engine._pb.arbiter.v1 import decision_service_pb2, types_pb2
-from engine.api.client import CallFailed, RemoteArbiter, connect
+from engine.client import Access, ArbiterClient, CallFailed
 from engine.core.rulebook import InputType
 from engine.demo.cast import CAST
 from engine.domain import ContextScalar
@@ -30,8 +29,13 @@ AT_RISK, LOYAL, OBJECTOR, UNPROFILED, FRENCH = "C0131", "C0133", "C0239", "C0060
 START_SECONDS = 60.0
 
 
+PATIENT_WAIT_MS = 10_000
+"""How long calls may wait in tests that are not about refusals: a busy machine must not fail them."""
+
+
 def settings_for(data_dir: Path, **overrides: object) -> Settings:
     """Settings of a test: any free port, the repository's rules and models."""
+    overrides = {"admission_wait_ms": PATIENT_WAIT_MS, **overrides}
     return Settings(data_dir=data_dir, port=0, **overrides)  # type: ignore[arg-type]  # checked by pydantic
 
 
@@ -83,6 +87,11 @@ def reasons_of(response: decision_service_pb2.DecideResponse) -> list[types_pb2.
     told = [reason for action in response.actions for reason in action.reasons]
     told += [reason for action in response.suppressed for reason in action.reasons]
     return [*told, *response.no_action.reasons, *response.churn_risk.reasons]
+
+
+def connect(target: str, *, timeout_s: float = 5.0, access: Access | None = None) -> ArbiterClient:
+    """A client with one connection that says nothing twice: what the server answers is seen as it is."""
+    return ArbiterClient(target, timeout_s=timeout_s, channels=1, service_config="{}", access=access)
 
 
 def failure_of(call: Callable[[], object]) -> CallFailed:
@@ -145,7 +154,9 @@ class RunningServer:
         command = [sys.executable, "-m", "engine", "serve", "--port", str(self.port)]
         self.process = subprocess.Popen(
             [*command, "--data-dir", str(data_dir), *options],
-            env={name: v for name, v in os.environ.items() if not name.startswith("ARBITER_")} | environment,
+            env={name: v for name, v in os.environ.items() if not name.startswith("ARBITER_")}
+            | {"ARBITER_ADMISSION_WAIT_MS": str(PATIENT_WAIT_MS)}
+            | dict(environment),
             cwd=REPOSITORY,
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -194,7 +205,7 @@ class RunningServer:
         except CallFailed as failure:
             raise AssertionError(f"not serving: {failure}\n{self.log}") from failure
 
-    def connect(self) -> contextlib.AbstractContextManager[RemoteArbiter]:
+    def connect(self) -> ArbiterClient:
         """A client with a channel of its own."""
         return connect(self.target, timeout_s=30.0)
 

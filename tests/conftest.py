@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from arbiter_at_work import DemoCompany, RunningServer, settings_for
+from arbiter_at_work import DemoCompany, RunningServer, connect, settings_for
 from redis_at_work import own_redis, redis_server, shared_redis
 
-from engine.api.client import RemoteArbiter, connect
 from engine.bootstrap import Application, build_server, open_application
+from engine.client import ArbiterClient
 from engine.demo.company import load_company
 
 __all__ = ["own_redis", "redis_server", "shared_redis"]
@@ -48,7 +48,7 @@ def server_port(application: Application) -> Iterator[int]:
 
 
 @pytest.fixture(scope="session")
-def arbiter(server_port: int) -> Iterator[RemoteArbiter]:
+def arbiter(server_port: int) -> Iterator[ArbiterClient]:
     """A client of that server, over a real channel."""
     with connect(f"localhost:{server_port}", timeout_s=30.0) as remote:
         yield remote

@@ -161,11 +161,15 @@ class Forwarder:
                 threading.Thread(target=self._connect, args=(client,), daemon=True).start()
 
     def _connect(self, client: socket.socket) -> None:
-        with contextlib.suppress(OSError):
+        try:
             if self._tls is not None:
                 client = self._tls.wrap_socket(client, server_side=True)
             server = socket.create_connection(("127.0.0.1", self._target))
-            self._sockets += (client, server)
+        except OSError:
+            client.close()
+            return
+        self._sockets += (client, server)
+        with contextlib.suppress(OSError):
             threading.Thread(target=self._pump, args=(server, client), daemon=True).start()
             self._pump(client, server)
 

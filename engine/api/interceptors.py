@@ -1,19 +1,35 @@
-"""What happens around every call: errors become statuses, the log gets the cause, and it is counted."""
+"""What happens around every call: it is let in or refused, errors become statuses, the log gets the cause.
+
+All of it is one interceptor, as each costs every call. grpc asks it for a handler in the one thread that
+takes calls from the network; the handler runs in another. What depends on the method alone is made once.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from time import perf_counter
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic, perf_counter
+from typing import Any, Final, TypeAlias
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
+from google.rpc import code_pb2
 from grpc_status import rpc_status
 
+from engine.api.admission import INLINE, WORDS, priority_of, refusal, usual_priority
+from engine.api.authorisation import authorised
+from engine.api.callids import ids_of
 from engine.api.gate import CallGate
-from engine.api.status import grpc_code, status_of
-from engine.errors import ArbiterError, DeadlineExpired
+from engine.api.lanes import Lanes
+from engine.api.status import CODES, grpc_code, reason_of, status_of
+from engine.calls import begin_call
+from engine.errors import ArbiterError, DeadlineExpired, Overloaded, RequestInvalid, Violation
+from engine.security.authorising import Authoriser
+from engine.service.admission import Priority
+from engine.service.watching import Watch
 
 _log = structlog.get_logger("engine.api")
 
@@ -21,19 +37,51 @@ _OURS = "/arbiter."
 """Begins the name of every method of the contract; health checks are answered to the end."""
 
 _OK = grpc.StatusCode.OK.name
+_REFUSED = grpc.StatusCode.RESOURCE_EXHAUSTED.name
+DEFAULT_DEADLINE_S: Final = 5.0
+_NONE_GIVEN_S: Final = 1e8
+"""Years: what grpc says is left of a call without a deadline."""
 
-Called = Callable[[str, str, float], None]
-"""Is told of each answered call: method, status code, seconds. It must neither wait nor raise."""
+MALFORMED: Final = object()
+"""Stands for a request that is no message of its method."""
+
+_TO_MEND = frozenset({code_pb2.INTERNAL, code_pb2.UNAVAILABLE, code_pb2.DATA_LOSS})
+"""Codes of what an operator mends. Other errors are the caller's, whose causes quote what was sent."""
+
 Handler = Callable[[Any, grpc.ServicerContext], Any]
 Method: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
-class ErrorsToStatus(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
-    """Turns what a servicer raises into a google.rpc.Status; nothing internal leaves."""
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is made once for a method of the contract: handlers and refusals, by priority."""
 
-    def __init__(self, gate: CallGate, called: Called) -> None:
+    usual: Priority
+    handlers: tuple[Method, ...]
+    refusals: tuple[Method, ...]
+
+
+class ErrorsToStatus(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
+    """Turns what a servicer raises into a google.rpc.Status; nothing internal leaves.
+
+    With `lanes`, calls of the contract that come above its limit are refused.
+    """
+
+    def __init__(
+        self,
+        gate: CallGate,
+        watch: Watch,
+        *,
+        authoriser: Authoriser | None = None,
+        lanes: Lanes | None = None,
+        default_deadline_s: float = DEFAULT_DEADLINE_S,
+    ) -> None:
         self._gate = gate
-        self._called = called
+        self._watch = watch
+        self._authoriser = authoriser
+        self._lanes = lanes
+        self._default_deadline_s = default_deadline_s
+        self._known: dict[str, _Known] = {}
 
     def intercept_service(
         self,
@@ -41,39 +89,108 @@ class ErrorsToStatus(grpc.ServerInterceptor):  # type: ignore[type-arg]  # gener
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Method | None:
         """Wraps unary handlers; others (reflection, health watch) pass as they are."""
-        handler = continuation(handler_call_details)
-        if handler is None or handler.unary_unary is None:
-            return handler
         method = handler_call_details.method
-        gate = self._gate if method.startswith(_OURS) else None
+        known = self._known.get(method)
+        if known is None:
+            handler = authorised(continuation(handler_call_details), method, self._authoriser)
+            if handler is None or handler.unary_unary is None:
+                return handler
+            if self._lanes is None or not method.startswith(_OURS):
+                return self._wrapped(handler, method)
+            known = self._known[method] = self._make(handler, method, self._lanes)
+        priority = priority_of(handler_call_details.invocation_metadata, known.usual)
+        if self._lanes is not None and not self._lanes.limit.admits(priority):
+            return known.refusals[priority]
+        return known.handlers[priority]
+
+    def _make(self, handler: Method, method: str, lanes: Lanes) -> _Known:
+        handlers, refusals = [], []
+        for priority in Priority:
+            wrapped = self._wrapped(handler, method)
+            wrapped.unary_unary.experimental_thread_pool = lanes.of(priority)  # type: ignore[union-attr]  # grpc's
+            handlers.append(wrapped)
+            refuse = _refusing(priority, method, self._gate, self._watch)
+            refusals.append(grpc.stream_unary_rpc_method_handler(refuse))  # so nothing is read before it
+        return _Known(usual_priority(method), tuple(handlers), tuple(refusals))
+
+    def _wrapped(self, handler: Method, method: str) -> Method:
         return grpc.unary_unary_rpc_method_handler(
-            _guarded(handler.unary_unary, method, gate, self._called),
-            request_deserializer=handler.request_deserializer,
+            self._guarded(handler.unary_unary, method),  # type: ignore[arg-type]  # asked for by the caller
+            request_deserializer=_tolerant(handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
 
+    def _guarded(self, handle: Handler, method: str) -> Handler:
+        name, watch = method.removeprefix("/"), self._watch
+        gate = self._gate if method.startswith(_OURS) else None
 
-def _guarded(handle: Handler, method: str, gate: CallGate | None, called: Called) -> Handler:
-    name = method.removeprefix("/")
+        def guarded(request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ANN401  # any message
+            began, code = perf_counter(), _OK
+            watch.started(self._waited_s())
+            begin_call(partial(ids_of, request, context))
+            try:
+                if gate is not None:
+                    gate.enter()
+                if self._left_s(context) <= 0:
+                    raise DeadlineExpired("the deadline had passed before the call was begun")
+                if request is MALFORMED:
+                    raise RequestInvalid([Violation("", "is no message of this method")])
+                return handle(request, context)
+            except Exception as error:
+                note(method, error)
+                status = status_of(error)
+                code = grpc_code(status).name
+                watch.refused(name, reason_of(error))
+                context.abort_with_status(rpc_status.to_status(status))
+            finally:
+                watch.called(name, code, perf_counter() - began)
 
-    def guarded(request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ANN401  # any message
-        began, code = perf_counter(), _OK
+        return guarded
+
+    def _left_s(self, context: grpc.ServicerContext) -> float:
+        """Seconds until nobody waits for the answer; the server's own limit where the client has none."""
+        left_s = context.time_remaining()
+        if left_s is not None and left_s < _NONE_GIVEN_S:
+            return left_s
+        return self._default_deadline_s - self._waited_s()
+
+    def _waited_s(self) -> float:
+        """How long the call that this thread answers has been here."""
+        came_s = None if self._lanes is None else self._lanes.came_s
+        return 0.0 if came_s is None else monotonic() - came_s
+
+
+def _tolerant(read: Callable[[bytes], object] | None) -> Callable[[bytes], object]:
+    """Gives MALFORMED where gRPC would say INTERNAL, as if the fault were ours."""
+    assert read is not None  # as generated code gives one for each method
+
+    def reading(content: bytes) -> object:
         try:
-            if gate is not None:
-                gate.enter()
-            remaining_s = context.time_remaining()
-            if remaining_s is not None and remaining_s <= 0:
-                raise DeadlineExpired("the deadline had passed before the call was begun")
-            return handle(request, context)
-        except Exception as error:
-            note(method, error)
-            status = status_of(error)
-            code = grpc_code(status).name
-            context.abort_with_status(rpc_status.to_status(status))
-        finally:
-            called(name, code, perf_counter() - began)
+            return read(content)
+        except DecodeError:
+            return MALFORMED
 
-    return guarded
+    return reading
+
+
+def _refusing(priority: Priority, method: str, gate: CallGate, watch: Watch) -> Handler:
+    """Answers a call that is not let in."""
+    name, status, word = method.removeprefix("/"), refusal(priority), WORDS[priority]
+
+    def refuse(_requests: Any, context: grpc.ServicerContext) -> Any:  # noqa: ANN401  # none is read
+        told, code = status, _REFUSED
+        watch.started(0.0)
+        try:
+            gate.enter()
+            watch.shed(word, Overloaded.reason.lower())
+        except ArbiterError as draining:
+            told = rpc_status.to_status(status_of(draining))
+            code = told.code.name
+        watch.called(name, code, 0.0)
+        context.abort_with_status(told)
+
+    refuse.experimental_thread_pool = INLINE  # type: ignore[attr-defined]  # read by grpc
+    return refuse
 
 
 def note(method: str, error: Exception) -> None:
@@ -81,7 +198,7 @@ def note(method: str, error: Exception) -> None:
     with contextlib.suppress(OSError):  # a log that cannot be written must not change the answer
         if not isinstance(error, ArbiterError):
             _log.exception("call.failed", method=method, error=type(error).__name__)
-        elif error.__cause__ is not None:
+        elif error.__cause__ is not None and CODES[type(error)] in _TO_MEND:
             _log.error("call.unavailable", method=method, reason=error.reason, cause=str(error.__cause__))
         else:
             _log.debug("call.refused", method=method, reason=error.reason)

@@ -7,10 +7,10 @@ from typing import TypeVar
 
 import grpc
 
-from engine.api.client import CallFailed
 from engine.api.event_servicer import EventServicer
 from engine.api.servicers import ConsentServicer, DecisionServicer, OutcomeServicer
 from engine.api.status import status_of
+from engine.client.errors import failure
 from engine.errors import ArbiterError
 
 Request = TypeVar("Request", contravariant=True)
@@ -42,6 +42,6 @@ def _locally(
         try:
             return method(request, None)
         except ArbiterError as error:
-            raise CallFailed(status_of(error)) from error
+            raise failure(status_of(error)) from error
 
     return call

@@ -11,6 +11,7 @@ from engine.core.rulebook import InputType
 from engine.decisionlog.ledger import ConsentTerms
 from engine.domain import ActionFilter, ContextValue, Detail
 from engine.errors import Violation
+from engine.security.callers import subject
 from engine.service.consents import ConsentSubmission
 from engine.service.outcomes import OutcomeReport
 from engine.service.requests import DecisionQuery
@@ -35,6 +36,7 @@ _OUTCOMES: Mapping[int, OutcomeType] = {
     types_pb2.OUTCOME_TYPE_DECLINED: OutcomeType.DECLINED,
     types_pb2.OUTCOME_TYPE_SNOOZED: OutcomeType.SNOOZED,
 }
+_EVERYTHING = ActionFilter()
 _CONTEXT_TYPES: Mapping[str, InputType] = {
     "string_value": InputType.STRING,
     "double_value": InputType.DOUBLE,
@@ -67,7 +69,7 @@ def decision_query(request: decision_service_pb2.DecideRequest) -> DecisionQuery
         placement=request.placement,
         context=_context(request.context, violations) if request.context else {},
         limit=request.limit if request.HasField("limit") else None,
-        filter=_filter(request.filter) if request.HasField("filter") else ActionFilter(),
+        filter=_filter(request.filter) if request.HasField("filter") else _EVERYTHING,
         language=request.language,
         detail=detail or Detail.STANDARD,
         request_id=request.request_id,
@@ -111,8 +113,8 @@ def outcome_report(request: outcome_service_pb2.RecordOutcomeRequest) -> Outcome
 
 
 def consent_entry(request: consent_service_pb2.RecordConsentRequest) -> ConsentSubmission:
-    """A RecordConsent request."""
-    given = request.consent
+    """A RecordConsent request; where it names no actor, the caller is it."""
+    given, caller = request.consent, subject()
     return ConsentSubmission(
         customer_id=request.customer_id,
         purpose=given.purpose,
@@ -122,7 +124,7 @@ def consent_entry(request: consent_service_pb2.RecordConsentRequest) -> ConsentS
         valid_until_ms=to_ms(given.expire_time) if given.HasField("expire_time") else None,
         source=given.source,
         notice_version=given.notice_version,
-        actor=given.actor,
+        actor=given.actor or caller,
         evidence=given.evidence,
         terms=ConsentTerms(
             notice=given.notice,
@@ -133,4 +135,5 @@ def consent_entry(request: consent_service_pb2.RecordConsentRequest) -> ConsentS
             data_categories=tuple(given.data_categories),
             collection_method=given.collection_method,
         ),
+        recorded_by=caller or None,
     )

@@ -13,6 +13,9 @@ from engine import errors
 DOMAIN = "arbiter"
 """`google.rpc.ErrorInfo.domain` of every error."""
 
+INTERNAL = "INTERNAL"
+"""Reason of what nobody foresaw."""
+
 CODES: Mapping[type[errors.ArbiterError], int] = {
     errors.ArbiterError: code_pb2.INTERNAL,
     errors.RequestInvalid: code_pb2.INVALID_ARGUMENT,
@@ -28,6 +31,13 @@ CODES: Mapping[type[errors.ArbiterError], int] = {
     errors.StateUnavailable: code_pb2.UNAVAILABLE,
     errors.ServerDraining: code_pb2.UNAVAILABLE,
     errors.DeadlineExpired: code_pb2.DEADLINE_EXCEEDED,
+    errors.Unauthenticated: code_pb2.UNAUTHENTICATED,
+    errors.CredentialsMissing: code_pb2.UNAUTHENTICATED,
+    errors.TokenInvalid: code_pb2.UNAUTHENTICATED,
+    errors.TokenExpired: code_pb2.UNAUTHENTICATED,
+    errors.CertificateRefused: code_pb2.UNAUTHENTICATED,
+    errors.PermissionDenied: code_pb2.PERMISSION_DENIED,
+    errors.Overloaded: code_pb2.RESOURCE_EXHAUSTED,
     errors.SetupInvalid: code_pb2.INTERNAL,
 }
 
@@ -39,14 +49,26 @@ _FRAMING = 4
 _GRPC_CODES: Mapping[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 
+def reason_of(error: Exception) -> str:
+    """The stable reason that clients see in ErrorInfo, and that errors are counted by."""
+    return error.reason if isinstance(error, errors.ArbiterError) else INTERNAL
+
+
 def status_of(error: Exception) -> status_pb2.Status:
-    """The status a client gets: code, safe sentence, ErrorInfo, and BadRequest where fields are wrong."""
+    """The status a client gets: code, safe sentence, ErrorInfo; BadRequest where fields are wrong, RetryInfo
+    where it helps to wait.
+    """
     if not isinstance(error, errors.ArbiterError):
-        info = error_details_pb2.ErrorInfo(reason="INTERNAL", domain=DOMAIN)
+        info = error_details_pb2.ErrorInfo(reason=INTERNAL, domain=DOMAIN)
         return _status(code_pb2.INTERNAL, "an internal error; its cause is in the server's log", [_any(info)])
-    details = [_any(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN))]
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=_challenge(error))
+    details = [_any(info)]
     if isinstance(error, errors.RequestInvalid):
         details.append(_any(_bad_request(error)))
+    if isinstance(error, errors.Overloaded):
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromMilliseconds(error.retry_after_ms)
+        details.append(_any(retry))
     return _status(CODES[type(error)], str(error), details)
 
 
@@ -57,6 +79,18 @@ def grpc_code(status: status_pb2.Status) -> grpc.StatusCode:
 
 def _status(code: int, message: str, details: list[any_pb2.Any]) -> status_pb2.Status:
     return status_pb2.Status(code=code, message=message, details=details)
+
+
+def _challenge(error: errors.ArbiterError) -> Mapping[str, str]:
+    """What a client does about a refusal: the challenge of RFC 6750, and the role that is missing."""
+    if isinstance(error, errors.CredentialsMissing):
+        return {"www-authenticate": "Bearer"}
+    if isinstance(error, errors.Unauthenticated):
+        return {"www-authenticate": 'Bearer error="invalid_token"'}
+    if isinstance(error, errors.PermissionDenied):
+        needed = {"role": error.role} if error.role else {}
+        return {"www-authenticate": 'Bearer error="insufficient_scope"', **needed}
+    return {}
 
 
 def _bad_request(error: errors.RequestInvalid) -> error_details_pb2.BadRequest:
@@ -77,7 +111,9 @@ def _shortened(text: str, longest: int) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
-def _any(message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest) -> any_pb2.Any:
+def _any(
+    message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RetryInfo,
+) -> any_pb2.Any:
     packed = any_pb2.Any()
     packed.Pack(message)
     return packed

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Final
 
 from engine._pb.arbiter.v1 import decision_service_pb2
-from engine.api.client import RemoteArbiter, connect
 from engine.bench.parts import PartMissing
 from engine.bootstrap import Application, open_application, wall_clock_ms
+from engine.client import ArbiterClient
 from engine.demo.cast import CAST
 from engine.demo.company import load_company
 from engine.events.raw import RawEvent, write_event
@@ -115,7 +115,7 @@ def _latency(settings: Settings, redis: str) -> dict[str, float]:
         arguments = ("--store", redis, "--data-dir", str(settings.data_dir))
         stack.enter_context(_process("serve", "--port", str(settings.port), *arguments))
         stack.enter_context(_process("ingest", "--stream", redis, *arguments))
-        arbiter = stack.enter_context(connect(f"127.0.0.1:{settings.port}", timeout_s=_START_S))
+        arbiter = stack.enter_context(ArbiterClient(f"127.0.0.1:{settings.port}", timeout_s=_START_S))
         arbiter.wait_until_serving(_START_S)
         stack.enter_context(_load(settings, redis))
         _seen_after_ms(settings, redis, arbiter, _MODEL)  # also waits for the ingest process
@@ -134,7 +134,7 @@ def _customer(application: Application, number: int) -> str:
     return name
 
 
-def _seen_after_ms(settings: Settings, redis: str, arbiter: RemoteArbiter, customer: str) -> float:
+def _seen_after_ms(settings: Settings, redis: str, arbiter: ArbiterClient, customer: str) -> float:
     """The customer goes abroad; how long until a decision knows."""
     request = decision_service_pb2.DecideRequest(customer_id=customer, channel="app")
     at_home = _stays(arbiter.decide(request))

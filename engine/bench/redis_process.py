@@ -32,14 +32,31 @@ def redis_binary() -> str:
 
 
 class RedisProcess:
-    """The server while a `with` block runs, at a socket in a folder of its own."""
+    """The server while a `with` block runs: at a socket in a folder of its own, or at a port."""
+
+    def __init__(self, port: int = 0) -> None:
+        """At the socket where no port is given."""
+        self._port = port
 
     def __enter__(self) -> Self:
         binary = redis_binary()
         self._folder = tempfile.TemporaryDirectory(prefix="bench-redis-")
         socket = Path(self._folder.name) / "redis.sock"
-        self.url = f"unix://{socket}"
-        options = ("--port", "0", "--save", "", "--appendonly", "no", "--daemonize", "no", "--logfile", "")
+        self.url = f"redis://127.0.0.1:{self._port}/0" if self._port else f"unix://{socket}"
+        options = (
+            "--port",
+            str(self._port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--daemonize",
+            "no",
+            "--logfile",
+            "",
+        )
         command = [binary, *options, "--unixsocket", str(socket), "--dir", self._folder.name]
         self._process = subprocess.Popen(  # noqa: S603  # a redis-server
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

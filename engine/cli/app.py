@@ -26,6 +26,8 @@ COMMANDS = (
     LazyCommand("models", "List, verify, compare, promote, roll out and carry published models."),
     LazyCommand("drift", "Show what has changed in inputs, scores and actions, and declare what is normal."),
     LazyCommand("loadtest", "Measure a server under load, report, and compare runs."),
+    LazyCommand("status", "Show in one look how a server stands, and what is wrong."),
+    LazyCommand("top", "Watch a server at work: calls, latency, sheds, processes, the slowest step."),
     LazyCommand("settings", "Show every setting: its value, where it comes from, and what it is for."),
     LazyCommand("version", "Show the version of the engine."),
 )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import typer
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from engine.cli.access import NO_ACCESS_FILES, AccessFiles
 from engine.cli.console import (
     EXIT_ERRORS,
     EXIT_UNAVAILABLE,
@@ -23,26 +25,81 @@ from engine.cli.console import (
 from engine.settings import EMBEDDED
 
 if TYPE_CHECKING:  # imported when called, so that --help is quick
-    from engine.api.client import Arbiter, CallFailed
+    from engine._pb.arbiter.v1 import (
+        consent_service_pb2,
+        decision_service_pb2,
+        event_service_pb2,
+        outcome_service_pb2,
+    )
+    from engine.client import CallFailed
 
-_NO_CONNECTION = "failed to connect to all addresses; last error: UNKNOWN: "
+_TIMEOUT_S = 5.0
+"""A person waits, and rather longer than for nothing."""
+_NO_CONNECTION = re.compile(r"^[a-z ]+; last error: UNKNOWN: ")
 """What gRPC begins with where nobody listens; the rest says it."""
+
+
+class Arbiter(Protocol):
+    """What commands ask of either. Each raises CallFailed."""
+
+    def decide(self, request: decision_service_pb2.DecideRequest, /) -> decision_service_pb2.DecideResponse:
+        """DecisionService.Decide."""
+        ...
+
+    def explain(
+        self, request: decision_service_pb2.ExplainRequest, /
+    ) -> decision_service_pb2.ExplainResponse:
+        """DecisionService.Explain."""
+        ...
+
+    def record_outcome(
+        self, request: outcome_service_pb2.RecordOutcomeRequest, /
+    ) -> outcome_service_pb2.RecordOutcomeResponse:
+        """OutcomeService.RecordOutcome."""
+        ...
+
+    def record_consent(
+        self, request: consent_service_pb2.RecordConsentRequest, /
+    ) -> consent_service_pb2.RecordConsentResponse:
+        """ConsentService.RecordConsent."""
+        ...
+
+    def get_consents(
+        self, request: consent_service_pb2.GetConsentsRequest, /
+    ) -> consent_service_pb2.GetConsentsResponse:
+        """ConsentService.GetConsents."""
+        ...
+
+    def ingest(self, request: event_service_pb2.IngestRequest, /) -> event_service_pb2.IngestResponse:
+        """EventService.Ingest."""
+        ...
 
 
 @contextmanager
 def arbiter(
-    target: str | None, *, local: bool, data_dir: Path | None, rules: Path | None
+    target: str | None,
+    *,
+    local: bool,
+    data_dir: Path | None,
+    rules: Path | None,
+    access: AccessFiles = NO_ACCESS_FILES,
 ) -> Iterator[Arbiter]:
     """Whom to call: the server at `target`, or this process. Failed calls end the command in words."""
     if local and target is not None:
         raise typer.BadParameter("give either --target or --local")
     if not local and (data_dir or rules):
         raise typer.BadParameter("--data-dir and --rules go with --local; a running server has its own")
-    from engine.api.client import CallFailed, connect
+    if local and access.given():
+        raise typer.BadParameter("the options of TLS and tokens go with a server, not with --local")
+    from engine.client import ArbiterClient, CallFailed
 
     place = "" if local else target or f"localhost:{effective_settings().port}"
     try:
-        with _in_process(data_dir, rules) if local else connect(place) as callee:
+        with (
+            _in_process(data_dir, rules)
+            if local
+            else ArbiterClient(place, timeout_s=_TIMEOUT_S, access=access.read(place)) as callee
+        ):
             yield callee
     except CallFailed as failure:
         report(failure, place)
@@ -70,7 +127,7 @@ def report(failure: CallFailed, place: str) -> NoReturn:
     """Says what a failed call means and ends the command; `place` is empty for a call in this process."""
     if failure.unavailable and place:
         fail(
-            f"no answer from {place}: {str(failure).removeprefix(_NO_CONNECTION)}\n"
+            f"no answer from {place}: {_NO_CONNECTION.sub('', str(failure))}\n"
             "Is a server running there? `arbiter serve --demo` starts one; --target names another, --local "
             "needs none.",
             EXIT_UNAVAILABLE,

@@ -9,9 +9,21 @@ import typer
 
 from engine._pb.arbiter.v1 import consent_service_pb2, types_pb2
 from engine.cli import consent_import, consent_proof, render, values
+from engine.cli.access import AccessFiles
 from engine.cli.calls import arbiter, print_json
 from engine.cli.console import out, present
-from engine.cli.options import AsJson, Customer, Local, LocalDataDir, LocalRules, Target
+from engine.cli.options import (
+    AsJson,
+    Customer,
+    Local,
+    LocalDataDir,
+    LocalRules,
+    Target,
+    TlsCa,
+    TlsCert,
+    TlsKey,
+    TokenFile,
+)
 
 app = typer.Typer(
     help="Show, record, import and prove consents and objections.", no_args_is_help=True, add_completion=False
@@ -33,6 +45,10 @@ class Said(StrEnum):
 def show(
     customer: Customer,
     target: Target = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    token_file: TokenFile = None,
     local: Local = False,
     data_dir: LocalDataDir = None,
     rules: LocalRules = None,
@@ -40,7 +56,8 @@ def show(
 ) -> None:
     """Show what a customer said, and what is permitted on each channel now."""
     request = consent_service_pb2.GetConsentsRequest(customer_id=customer)
-    with arbiter(target, local=local, data_dir=data_dir, rules=rules) as callee:
+    access = AccessFiles(tls_ca, tls_cert, tls_key, token_file)
+    with arbiter(target, local=local, data_dir=data_dir, rules=rules, access=access) as callee:
         response = callee.get_consents(request)
     if as_json:
         print_json(response)
@@ -92,6 +109,10 @@ def record(
     data_category: DataCategories = None,
     method: Method = "",
     target: Target = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    token_file: TokenFile = None,
     local: Local = False,
     data_dir: LocalDataDir = None,
     rules: LocalRules = None,
@@ -116,7 +137,8 @@ def record(
     )
     _set_times(wish, recorded, expires)
     request = consent_service_pb2.RecordConsentRequest(customer_id=customer, consent=wish)
-    with arbiter(target, local=local, data_dir=data_dir, rules=rules) as callee:
+    access = AccessFiles(tls_ca, tls_cert, tls_key, token_file)
+    with arbiter(target, local=local, data_dir=data_dir, rules=rules, access=access) as callee:
         response = callee.record_consent(request)
     if as_json:
         print_json(response)

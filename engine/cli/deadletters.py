@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from engine.cli.access import AccessFiles
 from engine.cli.calls import arbiter
 from engine.cli.console import (
     EXIT_ERRORS,
@@ -24,7 +25,18 @@ from engine.cli.console import (
     require_data,
     setup_errors,
 )
-from engine.cli.options import AsJson, DataDir, Local, Stream, StreamName, Target
+from engine.cli.options import (
+    AsJson,
+    DataDir,
+    Local,
+    Stream,
+    StreamName,
+    Target,
+    TlsCa,
+    TlsCert,
+    TlsKey,
+    TokenFile,
+)
 
 if TYPE_CHECKING:
     from engine._pb.arbiter.v1 import event_service_pb2
@@ -91,6 +103,10 @@ def replay(
         Path | None, typer.Option("--file", help="Mended letters, as `show --json` wrote them.")
     ] = None,
     target: Target = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    token_file: TokenFile = None,
     local: Local = False,
     data_dir: DataDir = None,
     stream: Stream = None,
@@ -107,7 +123,8 @@ def replay(
         if stream is not None:
             done, refused = _to_stream(raw, stream, name), 0
         else:
-            done, refused = _to_server(raw, target, local=local, data_dir=data_dir)
+            access = AccessFiles(tls_ca, tls_cert, tls_key, token_file)
+            done, refused = _to_server(raw, target, local=local, data_dir=data_dir, access=access)
         from engine.bootstrap import wall_clock_ms
 
         box.remove(done, now_ms=wall_clock_ms())
@@ -231,11 +248,18 @@ def _to_stream(events: Sequence[tuple[str, RawEvent]], url: str, name: str) -> l
 
 
 def _to_server(
-    events: Sequence[tuple[str, RawEvent]], target: str | None, *, local: bool, data_dir: Path | None
+    events: Sequence[tuple[str, RawEvent]],
+    target: str | None,
+    *,
+    local: bool,
+    data_dir: Path | None,
+    access: AccessFiles,
 ) -> tuple[list[str], int]:
     """Ids of the letters whose events are applied now, and how many are not."""
     done: list[str] = []
-    with arbiter(target, local=local, data_dir=data_dir if local else None, rules=None) as callee:
+    with arbiter(
+        target, local=local, data_dir=data_dir if local else None, rules=None, access=access
+    ) as callee:
         for start in range(0, len(events), _BATCH):
             page = events[start : start + _BATCH]
             response = callee.ingest(request_of([event for _, event in page]))

@@ -9,9 +9,21 @@ import typer
 
 from engine._pb.arbiter.v1 import decision_service_pb2
 from engine.cli import render, values
+from engine.cli.access import AccessFiles
 from engine.cli.calls import arbiter, print_json
 from engine.cli.console import present
-from engine.cli.options import AsJson, Language, Local, LocalDataDir, LocalRules, Target
+from engine.cli.options import (
+    AsJson,
+    Language,
+    Local,
+    LocalDataDir,
+    LocalRules,
+    Target,
+    TlsCa,
+    TlsCert,
+    TlsKey,
+    TokenFile,
+)
 
 app = typer.Typer(add_completion=False)
 
@@ -63,6 +75,10 @@ def decide(
     request_id: RequestId = "",
     gpc: Gpc = False,
     target: Target = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    token_file: TokenFile = None,
     local: Local = False,
     data_dir: LocalDataDir = None,
     rules: LocalRules = None,
@@ -86,7 +102,8 @@ def decide(
     if gpc:
         request.privacy_signals.global_privacy_control = True
     _name_customer(request, customer, identity)
-    with arbiter(target, local=local, data_dir=data_dir, rules=rules) as callee:
+    access = AccessFiles(tls_ca, tls_cert, tls_key, token_file)
+    with arbiter(target, local=local, data_dir=data_dir, rules=rules, access=access) as callee:
         response = callee.decide(request)
     if as_json:
         print_json(response)

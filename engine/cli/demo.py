@@ -19,7 +19,6 @@ from rich.rule import Rule
 from rich.text import Text
 
 from engine._pb.arbiter.v1 import consent_service_pb2, decision_service_pb2, types_pb2
-from engine.api.client import CallFailed, RemoteArbiter, connect
 from engine.cli import render
 from engine.cli.calls import report
 from engine.cli.console import (
@@ -35,6 +34,7 @@ from engine.cli.console import (
     setup_errors,
 )
 from engine.cli.options import DataDir, Rules
+from engine.client import ArbiterClient, CallFailed
 from engine.demo.cast import CAST, TOLD_APART, Scene
 from engine.demo.company import load_company
 from engine.settings import Settings
@@ -56,7 +56,7 @@ def demo(data_dir: DataDir = None, rules: Rules = None) -> None:
         load(settings)
     for name in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, _end)  # so that the server is stopped whatever ends the demo
-    with _server(settings) as target, connect(target) as arbiter:
+    with _server(settings) as target, ArbiterClient(target, timeout_s=5.0, channels=1) as arbiter:
         try:
             _play(arbiter, settings)
         except CallFailed as failure:
@@ -79,7 +79,7 @@ def _end(number: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-def _play(arbiter: RemoteArbiter, settings: Settings) -> None:
+def _play(arbiter: ArbiterClient, settings: Settings) -> None:
     out.print(
         f"A server on {settings.host}:{settings.port} decides for five customers of a phone company: what to "
         "propose, why, and what was suppressed and why. The customers are IBM's Telco data; consents and "
@@ -114,7 +114,7 @@ def scene_request(customer_id: str, scene: Scene) -> decision_service_pb2.Decide
     )
 
 
-def _act(arbiter: RemoteArbiter, customer_id: str, scene: Scene) -> decision_service_pb2.DecideResponse:
+def _act(arbiter: ArbiterClient, customer_id: str, scene: Scene) -> decision_service_pb2.DecideResponse:
     response = arbiter.decide(scene_request(customer_id, scene))
     facts = "".join(f" --context {name}={value}" for name, value in scene.context.items())
     language = f" --language {scene.language}" if scene.language != "en" else ""
@@ -126,7 +126,7 @@ def _act(arbiter: RemoteArbiter, customer_id: str, scene: Scene) -> decision_ser
     return response
 
 
-def _object(arbiter: RemoteArbiter, customer_id: str) -> None:
+def _object(arbiter: ArbiterClient, customer_id: str) -> None:
     """The next decision after an objection obeys it; the demo then records what held before."""
     held = arbiter.get_consents(consent_service_pb2.GetConsentsRequest(customer_id=customer_id)).consents
     before = [r.state for r in held if (r.purpose, r.channel) == ("marketing", "any")]
@@ -141,14 +141,14 @@ def _object(arbiter: RemoteArbiter, customer_id: str) -> None:
         fail("a marketing action was returned after an objection", EXIT_FAILED)
 
 
-def _say(arbiter: RemoteArbiter, customer_id: str, state: types_pb2.ConsentState.ValueType) -> None:
+def _say(arbiter: ArbiterClient, customer_id: str, state: types_pb2.ConsentState.ValueType) -> None:
     wish = consent_service_pb2.ConsentRecord(
         purpose="marketing", channel="any", state=state, source="demo", actor="customer"
     )
     arbiter.record_consent(consent_service_pb2.RecordConsentRequest(customer_id=customer_id, consent=wish))
 
 
-def _ambiguous(arbiter: RemoteArbiter) -> None:
+def _ambiguous(arbiter: ArbiterClient) -> None:
     """A phone number of two people is no customer: Arbiter says so and does not guess."""
     request = decision_service_pb2.DecideRequest(channel="call_center")
     request.identity.type = "phone"
@@ -164,7 +164,7 @@ def _ambiguous(arbiter: RemoteArbiter) -> None:
         fail("an identity of two customers was resolved to one", EXIT_FAILED)
 
 
-def _time(arbiter: RemoteArbiter, customer_id: str) -> None:
+def _time(arbiter: ArbiterClient, customer_id: str) -> None:
     request = scene_request(customer_id, CAST[customer_id])
     took_ms = []
     for _ in range(_TIMED_CALLS):
@@ -214,7 +214,7 @@ def _server(settings: Settings) -> Iterator[str]:
 def _wait_until_serving(process: subprocess.Popen[bytes], target: str, log_path: Path) -> None:
     """Returns when the server answers. Ends the command where it cannot start, with its own words."""
     until = time.monotonic() + _START_S
-    with connect(target) as arbiter:
+    with ArbiterClient(target, timeout_s=5.0, channels=1) as arbiter:
         while process.poll() is None and time.monotonic() < until:
             try:
                 arbiter.wait_until_serving(_KNOCK_S)

@@ -13,6 +13,7 @@ import typer
 from rich.table import Table
 
 from engine.cli import deadletters
+from engine.cli.access import AccessFiles
 from engine.cli.calls import arbiter
 from engine.cli.console import (
     EXIT_ERRORS,
@@ -37,6 +38,10 @@ from engine.cli.options import (
     Stream,
     StreamName,
     Target,
+    TlsCa,
+    TlsCert,
+    TlsKey,
+    TokenFile,
 )
 
 if TYPE_CHECKING:
@@ -95,6 +100,10 @@ def types(rules: Rules = None, as_json: AsJson = False) -> None:
 def send(
     file: Annotated[Path, typer.Argument(help="Events as JSON, one to a line; - for standard input.")],
     target: Target = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    token_file: TokenFile = None,
     local: Local = False,
     data_dir: LocalDataDir = None,
     rules: LocalRules = None,
@@ -113,7 +122,8 @@ def send(
         return
     counts: Counter[str] = Counter()
     refused: list[dict[str, str]] = []
-    with arbiter(target, local=local, data_dir=data_dir, rules=rules) as callee:
+    access = AccessFiles(tls_ca, tls_cert, tls_key, token_file)
+    with arbiter(target, local=local, data_dir=data_dir, rules=rules, access=access) as callee:
         while batch := list(islice(events, BATCH)):
             response = callee.ingest(deadletters.request_of(batch))
             for event, result in zip(batch, response.results, strict=True):

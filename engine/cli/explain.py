@@ -8,10 +8,23 @@ import typer
 
 from engine._pb.arbiter.v1 import decision_service_pb2
 from engine.cli import render
+from engine.cli.access import AccessFiles
 from engine.cli.calls import arbiter, print_json
 from engine.cli.console import present
 from engine.cli.explain_view import explain_view
-from engine.cli.options import AsJson, DecisionId, Language, Local, LocalDataDir, LocalRules, Target
+from engine.cli.options import (
+    AsJson,
+    DecisionId,
+    Language,
+    Local,
+    LocalDataDir,
+    LocalRules,
+    Target,
+    TlsCa,
+    TlsCert,
+    TlsKey,
+    TokenFile,
+)
 
 app = typer.Typer(add_completion=False)
 
@@ -22,6 +35,10 @@ def explain(
     action: Annotated[str, typer.Option(help="Only this action's fate.")] = "",
     language: Language = "",
     target: Target = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    token_file: TokenFile = None,
     local: Local = False,
     data_dir: LocalDataDir = None,
     rules: LocalRules = None,
@@ -35,7 +52,8 @@ def explain(
     request = decision_service_pb2.ExplainRequest(
         decision_id=decision_id, action_id=action, language=language
     )
-    with arbiter(target, local=local, data_dir=data_dir, rules=rules) as callee:
+    access = AccessFiles(tls_ca, tls_cert, tls_key, token_file)
+    with arbiter(target, local=local, data_dir=data_dir, rules=rules, access=access) as callee:
         response = callee.explain(request)
     if as_json:
         print_json(response)

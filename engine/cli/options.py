@@ -22,6 +22,17 @@ Target = Annotated[
     str | None,
     typer.Option("--target", help="Address of a running server. By default the one on this machine."),
 ]
+TlsCa = Annotated[
+    Path | None,
+    typer.Option("--tls-ca", help="Authorities that certify the server, in PEM; for calls over TLS."),
+]
+TlsCert = Annotated[
+    Path | None, typer.Option("--tls-cert", help="Own certificate, in PEM, for a server that asks for one.")
+]
+TlsKey = Annotated[Path | None, typer.Option("--tls-key", help="Key of that certificate, in PEM.")]
+TokenFile = Annotated[
+    Path | None, typer.Option("--token-file", help="File with the bearer token to send with each call.")
+]
 Local = Annotated[
     bool, typer.Option("--local", help="Work in this process on --data-dir; a server may run on it too.")
 ]

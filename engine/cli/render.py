@@ -35,6 +35,9 @@ _LACKING = {
     "contacts:unreservable": "contacts cannot be reserved",
     "contacts:contended": "others reserve contacts of the customer at the same moment",
     "budgets:unreadable": "what is left of budgets cannot be read",
+    "log": "the decision cannot be logged, so only what a contract needs is proposed",
+    "deadline": "the deadline was nearly spent, so models give no reasons",
+    "models:slow": "models take too long, so rules and priors decide",
     "request_id:unkept": "the request id is not kept, so a retry decides again",
 }
 _FEW = 6

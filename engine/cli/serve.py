@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from engine import serving
+from engine import supervising
 from engine.cli.console import effective_settings, err, require_folder, setup_errors
 from engine.cli.demo import load
 from engine.cli.options import DataDir, Registry, Rules, Store
@@ -33,6 +33,9 @@ def serve(
     metrics: Annotated[
         str | None, typer.Option(help="Serve metrics for Prometheus at HOST:PORT; off by default.")
     ] = None,
+    web: Annotated[
+        str | None, typer.Option(help="Serve pages and JSON over HTTP at HOST:PORT; off by default.")
+    ] = None,
     reflection: Annotated[bool | None, typer.Option(help="Serve gRPC reflection.")] = None,
     demo: Annotated[
         bool, typer.Option("--demo", help="First load the demo company, unless it is there.")
@@ -40,7 +43,8 @@ def serve(
 ) -> None:
     """Serve decisions over gRPC until SIGTERM or Ctrl-C.
 
-    SIGHUP loads rules and models anew; where they are bad, the server goes on with those it has.
+    SIGHUP loads rules, models, certificates, keys and roles anew; where they are bad, the server goes on with
+    those it has.
     """
     settings = effective_settings(
         host=host,
@@ -51,6 +55,7 @@ def serve(
         rules=rules,
         registry=registry,
         metrics=metrics,
+        web=web,
         reflection=reflection,
     )
     require_folder(settings)
@@ -59,7 +64,7 @@ def serve(
             load(settings)
         if sys.stderr.isatty():
             _introduce(settings, demo=demo)
-        serving.serve(settings)
+        supervising.serve(settings)
 
 
 def _introduce(settings: Settings, *, demo: bool) -> None:
@@ -68,8 +73,9 @@ def _introduce(settings: Settings, *, demo: bool) -> None:
     place = "a free port, PORT below" if settings.port == 0 else f"{settings.host}:{settings.port}"
     customer = next(iter(CAST)) if demo else "ID"
     target = "" if settings.port == load_settings({}).port else f" --target localhost:{port}"
+    over_http = "" if settings.web_address is None else f"Over HTTP: http://{settings.web}\n"
     err.print(
         f"[bold]Arbiter[/] listens on {place} as soon as it says server.ready. In another terminal, try\n"
         f"    arbiter decide --customer {customer} --channel web{target}\n"
-        f"Data: {settings.data_dir}. Ctrl-C stops.\n"
+        f"{over_http}Data: {settings.data_dir}. Ctrl-C stops.\n"
     )

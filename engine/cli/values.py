@@ -124,6 +124,11 @@ def instant_option(text: str) -> datetime:
         raise typer.BadParameter(f"{text!r} is no date or instant such as 2027-01-31T08:00Z") from error
 
 
+def instant_ms(text: str | None) -> int | None:
+    """An instant given as an option, in ms; None where it is not given. Ends the command where it is none."""
+    return None if text is None else round(instant_option(text).timestamp() * 1000)
+
+
 def identity(text: str) -> types_pb2.Identity:
     """An identity of the form TYPE=VALUE."""
     kind, equals, value = text.partition("=")

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.core.rulebook import Mask
-from engine.domain import Action, Reason, Stage, SuppressedAction
+from engine.domain import Action, Priority, Reason, Stage, SuppressedAction
 
 
 @lru_cache(maxsize=4096)
@@ -30,10 +30,19 @@ class Account:
         self.alive = alive.copy()
         self.fates = list(fates)
 
-    def remove(self, index: int, stage: Stage, reasons: tuple[Reason, ...]) -> None:
-        """Takes one candidate out, for reasons."""
+    def remove(
+        self, index: int, stage: Stage, reasons: tuple[Reason, ...], priority: Priority | None = None
+    ) -> None:
+        """Takes one candidate out, for reasons; with its priority where it was ranked."""
         action = self._actions[index].id
-        self.fates[index] = SuppressedAction(action, stage, reasons) if reasons else _untold(action, stage)
+        if reasons:
+            self.end(index, SuppressedAction(action, stage, reasons, priority))
+        else:
+            self.end(index, _untold(action, stage))
+
+    def end(self, index: int, fate: SuppressedAction) -> None:
+        """Takes one candidate out: its fate, which decisions may share."""
+        self.fates[index] = fate
         self.alive[index] = False
 
     def remove_all(self, mask: Mask, stage: Stage, reasons: tuple[Reason, ...]) -> None:

@@ -34,6 +34,7 @@ class Catalogue:
     actions: tuple[Action, ...]
     valid_from_ms: npt.NDArray[np.int64]
     valid_to_ms: npt.NDArray[np.int64]  # exclusive
+    always: bool  # whether every action is valid at all times
     availability: Mapping[tuple[str, str], Availability]
 
     def valid_at(self, now_ms: int) -> Mask:
@@ -51,6 +52,7 @@ def lay_out(actions: Sequence[Action], channels: Mapping[str, Channel]) -> Catal
         actions=tuple(actions),
         valid_from_ms=np.array(starts, dtype=np.int64),
         valid_to_ms=np.array(ends, dtype=np.int64),
+        always=all(a.valid_from_ms is None and a.valid_to_ms is None for a in actions),
         availability={place: _availability(actions, *place) for place in places},
     )
 

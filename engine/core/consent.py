@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from msgspec import structs
+
 from engine.core import reasons
 from engine.core.rulebook import ConsentPolicy, PurposeRule
 from engine.domain import ConsentUsed, DecisionRequest, LegalBasis, Reason, ReasonSource
@@ -90,6 +92,14 @@ def _judge_purpose(
     )
 
 
+def without_record(judged: Mapping[str, ConsentUsed]) -> dict[str, ConsentUsed]:
+    """The same where the decision cannot be logged: what must be proven later is not permitted now."""
+    return {
+        purpose: structs.replace(used, permitted=used.permitted and used.legal_basis is LegalBasis.CONTRACT)
+        for purpose, used in judged.items()
+    }
+
+
 def is_permitted(basis: LegalBasis, state: ConsentState) -> bool:
     """Whether a purpose with this basis may be pursued given the customer's recorded will."""
     if basis is LegalBasis.CONSENT:
@@ -107,5 +117,10 @@ def known_permission(used: ConsentUsed) -> bool | None:
 def refusal(used: ConsentUsed, *, channel: str) -> Reason:
     """Why a purpose that is not permitted is not."""
     values = {"purpose": used.purpose, "channel": channel}
-    code = reasons.CONSENT_SIGNALLED if used.signal else _CODES[used.state]
+    if used.signal:
+        code = reasons.CONSENT_SIGNALLED
+    elif is_permitted(used.legal_basis, used.state):
+        code = reasons.DECISION_UNRECORDED
+    else:
+        code = _CODES[used.state]
     return Reason(code, ReasonSource.CONSENT, values=values)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final
 
 import numpy as np
 
@@ -22,6 +24,8 @@ _EVENT_KEY: Mapping[CountedPer, Callable[[ContactEvent], str]] = {
     CountedPer.PURPOSE: lambda e: e.purpose,
     CountedPer.OVERALL: lambda _: "",
 }
+_REMEMBERED: Final = 1024
+"""Sets of policies whose reasons decisions share."""
 _COUNTING = frozenset({ContactKind.CAP, ContactKind.COOLDOWN, ContactKind.EXCLUSION})
 
 
@@ -31,6 +35,8 @@ class Limits:
 
     `standing` are those that may forbid without any contact. `reserving` count what is reserved, and
     `reserved` are the actions one of them is for. `demands` are the budgets that actions at a place draw on.
+    `scopes` are the places of the actions a policy is for, by its id; `members` the same of those for which
+    it counts the same contacts, by their key, which is empty where it counts per channel.
     """
 
     policies: tuple[ContactPolicy, ...]
@@ -39,6 +45,8 @@ class Limits:
     budgets: tuple[ContactPolicy, ...]
     reserved: Mask
     demands: Mapping[tuple[str, str], tuple[Demand, ...]]
+    scopes: Mapping[str, tuple[int, ...]]
+    members: Mapping[str, Mapping[str, tuple[int, ...]]]
     actions: tuple[Action, ...]
     index: Mapping[str, int]  # action id to its place
     zone_places: Mapping[str, int]  # input that names a time zone to its place in `Frame.values`
@@ -65,6 +73,7 @@ def lay_out(policies: Sequence[ContactPolicy], catalogue: Catalogue, layout: Inp
     strict = reserving(policies)
     budgets = tuple(p for p in policies if p.kind is ContactKind.BUDGET)
     nobody: Mask = np.zeros(len(catalogue.actions), dtype=np.bool_)
+    scopes = {p.id: tuple(np.flatnonzero(p.scope).tolist()) for p in policies}
     return Limits(
         policies=tuple(policies),
         standing=tuple(p for p in policies if p.kind not in _COUNTING),
@@ -72,6 +81,8 @@ def lay_out(policies: Sequence[ContactPolicy], catalogue: Catalogue, layout: Inp
         budgets=budgets,
         reserved=np.logical_or.reduce([nobody, *(p.scope for p in strict)]),
         demands={place: _demands(budgets, catalogue, place) for place in catalogue.availability},
+        scopes=scopes,
+        members={p.id: _members(p, scopes[p.id], catalogue.actions) for p in policies},
         actions=catalogue.actions,
         index={action.id: i for i, action in enumerate(catalogue.actions)},
         zone_places={
@@ -80,6 +91,15 @@ def lay_out(policies: Sequence[ContactPolicy], catalogue: Catalogue, layout: Inp
             if p.quiet is not None and p.quiet.zone_input
         },
     )
+
+
+def _members(
+    policy: ContactPolicy, scope: Sequence[int], actions: Sequence[Action]
+) -> dict[str, tuple[int, ...]]:
+    found: dict[str, list[int]] = {}
+    for i in scope:
+        found.setdefault(_action_key(policy.per, actions[i], ""), []).append(i)
+    return {key: tuple(places) for key, places in found.items()}
 
 
 def _demands(
@@ -108,52 +128,71 @@ def budget_name(policy: ContactPolicy, action: Action, channel: str) -> str:
 def limit(account: Account, *, limits: Limits, moment: Moment) -> None:
     """Removes the candidates that a contact policy forbids now, with every such reason."""
     policies = limits.policies if moment.events or not moment.supply.reservable else limits.standing
-    found: dict[int, list[Reason]] = {}
+    if not policies:
+        return
+    alive: list[bool] = account.alive.tolist()
+    found: dict[int, list[tuple[str, str]]] = {}
     for policy in policies:
-        for index in _forbidden(policy, account, limits, moment):
-            found.setdefault(index, []).append(_reason(policy))
-    for index, reasons in found.items():
-        account.remove(index, Stage.CONTACT, tuple(reasons))
+        for index in _forbidden(policy, alive, limits, moment):
+            found.setdefault(index, []).append((policy.reason, policy.id))
+    for index, told in found.items():
+        account.remove(index, Stage.CONTACT, _reasons(tuple(told)))
 
 
-def _reason(policy: ContactPolicy) -> Reason:
-    return Reason(policy.reason, ReasonSource.CONTACT, policy.id)
+@lru_cache(_REMEMBERED)
+def _reasons(told: tuple[tuple[str, str], ...]) -> tuple[Reason, ...]:
+    """The reasons of some policies, each its code and its id; decisions share them."""
+    return tuple(Reason(code, ReasonSource.CONTACT, policy_id) for code, policy_id in told)
 
 
-def _forbidden(policy: ContactPolicy, account: Account, limits: Limits, moment: Moment) -> list[int]:
-    """Candidates in scope that the policy forbids."""
-    scope: list[int] = np.flatnonzero(policy.scope & account.alive).tolist()
-    if not scope or policy.id in moment.supply.waived:
+def _forbidden(policy: ContactPolicy, alive: Sequence[bool], limits: Limits, moment: Moment) -> list[int]:
+    """Candidates in scope that the policy forbids; `alive` says of each action whether it is still in."""
+    if policy.id in moment.supply.waived:
         return []
     if policy.quiet is not None:
-        return scope if quiet_until_ms(policy.quiet, limits, moment) is not None else []
+        is_quiet = quiet_until_ms(policy.quiet, limits, moment) is not None
+        return _in_scope(policy, alive, limits) if is_quiet else []
     if policy.kind is ContactKind.BUDGET:
+        scope = _in_scope(policy, alive, limits)
         return [i for i in scope if units_left(policy, limits.actions[i], moment) == 0]
     if not moment.supply.reservable and OutcomeType.RESERVED in policy.counts:
-        return scope
-    return _counted_out(policy, scope, limits.actions, moment)
+        return _in_scope(policy, alive, limits)
+    return _counted_out(policy, alive, limits, moment)
 
 
-def _counted_out(
-    policy: ContactPolicy, scope: Sequence[int], actions: Sequence[Action], moment: Moment
-) -> list[int]:
+def _in_scope(policy: ContactPolicy, alive: Sequence[bool], limits: Limits) -> list[int]:
+    return [i for i in limits.scopes[policy.id] if alive[i]]
+
+
+def _counted_out(policy: ContactPolicy, alive: Sequence[bool], limits: Limits, moment: Moment) -> list[int]:
     events = _within(policy, moment)
     if not events:
         return []
     if policy.kind is ContactKind.EXCLUSION:
-        members = {actions[i].id for i in np.flatnonzero(policy.scope).tolist()}
+        actions = limits.actions
+        members = {actions[i].id for i in limits.scopes[policy.id]}
         taken = {e.action_id for e in events} & members
-        return [i for i in scope if taken - {actions[i].id}]
-    counts = _counts(policy, events)
-    return [
-        i for i in scope if counts.get(_action_key(policy.per, actions[i], moment.channel), 0) >= policy.limit
-    ]
+        return [i for i in _in_scope(policy, alive, limits) if taken - {actions[i].id}]
+    if len(events) < policy.limit:
+        return []
+    full = [key for key, count in _counts(policy, events).items() if count >= policy.limit]
+    if policy.per is CountedPer.CHANNEL:
+        full = [""] if moment.channel in full else []
+    members_of = limits.members[policy.id]
+    return [i for key in full for i in members_of.get(key, ()) if alive[i]]
 
 
 def _within(policy: ContactPolicy, moment: Moment) -> list[ContactEvent]:
     """The events that count now. One ahead of `now` counts: fail closed."""
-    now_ms = moment.now_ms
-    return [e for e in moment.events if e.outcome in policy.counts and now_ms < ends_ms(policy, e)]
+    now_ms, counts = moment.now_ms, tuple(policy.counts)  # found by identity, without a hash of an enum
+    after_ms, reserved = now_ms - policy.window_ms, OutcomeType.RESERVED
+    return [
+        e
+        for e in moment.events
+        if e.at_ms > after_ms
+        and e.outcome in counts
+        and (e.outcome is not reserved or now_ms < ends_ms(policy, e))
+    ]
 
 
 def ends_ms(policy: ContactPolicy, event: ContactEvent) -> int:
@@ -246,18 +285,18 @@ class Room:
             p for p in self.limits.reserving if p.kind is not ContactKind.EXCLUSION and p.id not in waived
         )
 
-    def refusal(self, index: int) -> Reason | None:
+    def refusal(self, index: int) -> tuple[Reason, ...] | None:
         """Why an action cannot be returned besides those chosen; None where it can."""
         action, channel = self.limits.actions[index], self.moment.channel
         for policy in self._caps():
             key = _action_key(policy.per, action, channel)
             if policy.scope[index] and self._counts[policy.id].get(key, 0) >= policy.limit:
-                return _reason(policy)
+                return _reasons(((policy.reason, policy.id),))
         for policy in self.limits.budgets:
             if policy.id in self.moment.supply.waived or not policy.scope[index]:
                 continue
             if self._left.get(budget_name(policy, action, channel)) == 0:
-                return _reason(policy)
+                return _reasons(((policy.reason, policy.id),))
         return None
 
     def choose(self, index: int) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import isnan
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from engine.core import arbitrate, consent, contact, explain, policy, reasons
 from engine.core.account import Account
@@ -19,7 +20,8 @@ from engine.core.policy import Pulls
 from engine.core.rulebook import Mask
 from engine.core.scoring import ScoringError
 from engine.core.snapshot import Snapshot
-from engine.core.supply import PLENTY, Supply
+from engine.core.steps import Passed, Step
+from engine.core.supply import DEADLINE, MODELS_SLOW, PLENTY, UNRECORDED, Supply
 from engine.domain import (
     ChurnRisk,
     ConsentUsed,
@@ -35,6 +37,9 @@ from engine.domain import (
     SuppressedAction,
 )
 from feature_store.state import CustomerState
+
+_NOT_VALID_NOW: Final = Reason(reasons.NOT_VALID_NOW, ReasonSource.ENGINE)
+_NOT_REQUESTED: Final = Reason(reasons.NOT_REQUESTED, ReasonSource.ENGINE)
 
 
 @dataclass(slots=True)
@@ -58,6 +63,7 @@ class _Work:
     churn: float | None = None
     with_model_reasons: bool = True
     with_rule_reasons: bool = True
+    passed: Passed | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,6 +87,7 @@ def decide(
     supply: Supply = PLENTY,
     with_model_reasons: bool = True,
     with_rule_reasons: bool = True,
+    passed: Passed | None = None,
 ) -> Decision:
     """The next best actions for one customer, with the fate of every catalogue action.
 
@@ -89,10 +96,13 @@ def decide(
     `with_model_reasons=False` leaves out the reasons models give, which are most of the work;
     `with_rule_reasons=False` those rules give, why nothing is proposed, missing inputs and shadow rules.
     Ranks, priorities and fates are the same, which is what comparing many decisions needs.
+    `passed` is told of each step that has ended, for who times them; the answer does not depend on it.
     """
-    work = _begin(snapshot, request, state, now_ms)
+    work = _begin(snapshot, request, state, now_ms, supply)
     _supplied(work, supply)
-    work.with_model_reasons, work.with_rule_reasons = with_model_reasons, with_rule_reasons
+    work.passed = passed
+    work.with_model_reasons = with_model_reasons and DEADLINE not in supply.degraded_by
+    work.with_rule_reasons = with_rule_reasons
     return _decided(work)[0]
 
 
@@ -105,7 +115,7 @@ def decide_examined(
     supply: Supply = PLENTY,
 ) -> tuple[Decision, Examination]:
     """Decides without reasons, as `decide` can, and returns what the rules said too; for comparing."""
-    work = _begin(snapshot, request, state, now_ms)
+    work = _begin(snapshot, request, state, now_ms, supply)
     _supplied(work, supply)
     work.with_model_reasons = work.with_rule_reasons = False
     return _decided(work)
@@ -122,6 +132,8 @@ def _decided(work: _Work) -> tuple[Decision, Examination]:
     candidates = work.account.candidates().tolist()
     for verdict in examination.verdicts:
         policy.grounds(verdict, candidates, work.pulls, told=work.with_rule_reasons)
+    if work.passed is not None:
+        work.passed(Step.CONTACT)
     return _answer(work, candidates), examination
 
 
@@ -136,11 +148,17 @@ def _judge(work: _Work) -> Examination:
     """From the catalogue to the candidates that the rules leave."""
     _filter(work)
     _gate(work)
+    if work.passed is not None:
+        work.passed(Step.CONSENT)
     passed_gate = work.account.alive.copy()
     before = _apply(work, work.snapshot.before_scores)
+    if work.passed is not None:
+        work.passed(Step.POLICY)
     _score(work)
     passed_before = work.account.alive.copy()
     after = _apply(work, work.snapshot.after_scores)
+    if work.passed is not None:
+        work.passed(Step.POLICY)
     return Examination(work.inputs, (before, after), (passed_gate, passed_before))
 
 
@@ -157,9 +175,17 @@ def inputs_seen(
     }
 
 
-def _begin(snapshot: Snapshot, request: DecisionRequest, state: CustomerState, now_ms: int) -> _Work:
+def _begin(
+    snapshot: Snapshot,
+    request: DecisionRequest,
+    state: CustomerState,
+    now_ms: int,
+    supply: Supply = PLENTY,
+) -> _Work:
     rulebook = snapshot.rulebook
     consents = consent.judge_request(rulebook.consent, request, state, now_ms=now_ms)
+    if UNRECORDED in supply.degraded_by:
+        consents = consent.without_record(consents)
     profiled = consents[rulebook.consent.profiling_purpose].permitted
     inputs = gather(
         layout=snapshot.layout,
@@ -179,8 +205,8 @@ def _begin(snapshot: Snapshot, request: DecisionRequest, state: CustomerState, n
 def _filter(work: _Work) -> None:
     """Takes out what is not valid now and what the request does not want."""
     catalogue, account = work.snapshot.catalogue, work.account
-    expired = Reason(reasons.NOT_VALID_NOW, ReasonSource.ENGINE)
-    account.remove_all(~catalogue.valid_at(work.now_ms), Stage.AVAILABILITY, (expired,))
+    if not catalogue.always:
+        account.remove_all(~catalogue.valid_at(work.now_ms), Stage.AVAILABILITY, (_NOT_VALID_NOW,))
     wanted = work.request.filter
     if not (wanted.groups or wanted.action_ids or wanted.exclude_action_ids):
         return
@@ -190,8 +216,7 @@ def _filter(work: _Work) -> None:
         or action.id in wanted.exclude_action_ids
         for action in catalogue.actions
     ]
-    not_requested = Reason(reasons.NOT_REQUESTED, ReasonSource.ENGINE)
-    account.remove_all(np.array(unwanted), Stage.AVAILABILITY, (not_requested,))
+    account.remove_all(np.array(unwanted), Stage.AVAILABILITY, (_NOT_REQUESTED,))
 
 
 def _gate(work: _Work) -> None:
@@ -228,16 +253,20 @@ def _apply(work: _Work, stage: policy.PolicyStage) -> policy.Verdict:
 def _score(work: _Work) -> None:
     """Scores churn and the surviving candidates, where profiling is permitted."""
     candidates = work.account.candidates()
-    if not work.profiled or not len(candidates):
+    if not work.profiled or not len(candidates) or MODELS_SLOW in work.supply.degraded_by:
         return
     if work.churn_wanted:
         _score_churn(work)
+        if work.passed is not None:
+            work.passed(Step.CHURN)
     try:
         scored = np.full(len(work.snapshot.catalogue.actions), np.nan)
         scored[candidates] = work.snapshot.scorer.propensity(work.inputs.vector, candidates)
         work.inputs.frame.propensity = scored
     except ScoringError as error:
         work.degraded_by.append(f"model:{error.model}")
+    if work.passed is not None:
+        work.passed(Step.PROPENSITY)
 
 
 def _score_churn(work: _Work) -> None:
@@ -275,9 +304,19 @@ def _answer(work: _Work, candidates: list[int]) -> Decision:
         currency=rulebook.currency,
         limit=work.request.limit,
     )
+    if work.passed is not None:
+        work.passed(Step.ARBITRATE)
     churn = _churn_risk(work)
-    actions = tuple(_returned(work, i, rank, priorities[i]) for rank, i in enumerate(chosen, start=1))
-    suppressed = tuple(_with_priorities(work, priorities))
+    by_model = _why_propensities(work, chosen)
+    actions = tuple(
+        [
+            _returned(work, i, rank, priorities[i], by_model.get(i, ()))
+            for rank, i in enumerate(chosen, start=1)
+        ]
+    )
+    suppressed = tuple([fate for fate in work.account.fates if fate is not None])
+    if work.passed is not None:
+        work.passed(Step.EXPLAIN)
     return Decision(
         versions=work.snapshot.versions,
         actions=actions,
@@ -296,22 +335,14 @@ def _why_nothing(work: _Work, suppressed: Sequence[SuppressedAction]) -> tuple[R
     return explain.for_nothing(suppressed) if work.with_rule_reasons else ()
 
 
-def _with_priorities(work: _Work, priorities: dict[int, Priority]) -> list[SuppressedAction]:
-    """The fates in catalogue order; those that were ranked carry their priority."""
-    return [
-        SuppressedAction(fate.action_id, fate.stage, fate.reasons, priorities[i]) if i in priorities else fate
-        for i, fate in enumerate(work.account.fates)
-        if fate is not None
-    ]
-
-
-def _returned(work: _Work, index: int, rank: int, priority: Priority) -> RankedAction:
+def _returned(
+    work: _Work, index: int, rank: int, priority: Priority, by_model: tuple[Reason, ...]
+) -> RankedAction:
     snapshot, request = work.snapshot, work.request
     action = snapshot.catalogue.actions[index]
     treatment = snapshot.catalogue.availability[request.channel, request.placement].treatments[index]
     if treatment is None:
         raise AssertionError(f"{action.id} was ranked without a treatment on {request.channel}")
-    by_model = _explained(work, "propensity", index) if _scored(work.inputs.frame.propensity, index) else ()
     return RankedAction(
         action_id=action.id,
         treatment_id=treatment.id,
@@ -323,26 +354,43 @@ def _returned(work: _Work, index: int, rank: int, priority: Priority) -> RankedA
     )
 
 
-def _scored(propensity: npt.NDArray[np.float64] | None, index: int) -> bool:
-    return propensity is not None and not np.isnan(propensity[index])
-
-
 def _churn_risk(work: _Work) -> ChurnRisk | None:
     if work.churn is None:
         return None
     bands = work.snapshot.rulebook.vocabulary.churn_bands
-    return ChurnRisk(work.churn, explain.band(work.churn, bands), _explained(work, "churn", -1))
+    return ChurnRisk(work.churn, explain.band(work.churn, bands), _why_churn(work))
 
 
-def _explained(work: _Work, model: str, index: int) -> tuple[Reason, ...]:
-    """Model reasons of the churn score or of one action's propensity; without them if they fail."""
+def _why_churn(work: _Work) -> tuple[Reason, ...]:
+    """What drives the churn score; nothing where the model fails at it."""
     if not work.with_model_reasons:
         return ()
-    scorer, vector = work.snapshot.scorer, work.inputs.vector
+    scorer = work.snapshot.scorer
     try:
-        found = scorer.explain_churn(vector) if index < 0 else scorer.explain_propensity(vector, index)
+        found = scorer.explain_churn(work.inputs.vector)
     except ScoringError as error:
-        if f"reasons:{error.model}" not in work.degraded_by:
-            work.degraded_by.append(f"reasons:{error.model}")
+        _without_reasons(work, error)
         return ()
-    return explain.model_reasons(found, model=f"{model}/{scorer.versions[model]}")
+    return explain.model_reasons(found, model=f"churn/{scorer.versions['churn']}")
+
+
+def _why_propensities(work: _Work, chosen: Sequence[int]) -> dict[int, tuple[Reason, ...]]:
+    """What drives the propensity of each chosen action that has one; nothing where the model fails at it."""
+    propensity, scorer = work.inputs.frame.propensity, work.snapshot.scorer
+    if propensity is None or not work.with_model_reasons:
+        return {}
+    scored = [i for i in chosen if not isnan(propensity[i])]
+    if not scored:
+        return {}
+    try:
+        found = scorer.explain_propensities(work.inputs.vector, scored)
+    except ScoringError as error:
+        _without_reasons(work, error)
+        return {}
+    model = f"propensity/{scorer.versions['propensity']}"
+    return {i: explain.model_reasons(told, model=model) for i, told in zip(scored, found, strict=True)}
+
+
+def _without_reasons(work: _Work, error: ScoringError) -> None:
+    if f"reasons:{error.model}" not in work.degraded_by:
+        work.degraded_by.append(f"reasons:{error.model}")

@@ -21,6 +21,7 @@ CONSENT_EXPIRED: Final = "CONSENT_EXPIRED"
 CONSENT_UNKNOWN: Final = "CONSENT_UNKNOWN"
 CONSENT_UNREADABLE: Final = "CONSENT_UNREADABLE"
 CONSENT_SIGNALLED: Final = "CONSENT_SIGNALLED"
+DECISION_UNRECORDED: Final = "DECISION_UNRECORDED"
 INPUT_MISSING: Final = "INPUT_MISSING"
 INPUT_WITHHELD: Final = "INPUT_WITHHELD"
 CONDITION_FAILED: Final = "CONDITION_FAILED"
@@ -43,6 +44,7 @@ PLACEHOLDERS: Final[Mapping[str, frozenset[str]]] = {
     CONSENT_UNKNOWN: frozenset({"purpose", "channel"}),
     CONSENT_UNREADABLE: frozenset({"purpose", "channel"}),  # it may be on record, and cannot be read now
     CONSENT_SIGNALLED: frozenset({"purpose", "channel"}),  # Global Privacy Control in the request
+    DECISION_UNRECORDED: frozenset({"purpose", "channel"}),  # permitted, but nothing could prove it later
     INPUT_MISSING: frozenset({"inputs", "rule"}),  # a rule needs inputs that are absent or stale
     INPUT_WITHHELD: frozenset({"inputs", "rule"}),  # a rule needs inputs withheld without profiling
     CONDITION_FAILED: frozenset({"rule"}),  # a condition could not be computed, e.g. division by zero
@@ -59,6 +61,10 @@ STAND_INS: Final[Mapping[str, tuple[str, str]]] = {
     CONSENT_UNREADABLE: (
         "The customer's consents cannot be read now, so {purpose} ({channel}) is taken as refused.",
         "We cannot look up your choices at the moment, so we propose nothing that depends on them.",
+    ),
+    DECISION_UNRECORDED: (
+        "Decisions cannot be logged now, so nothing is done for {purpose} ({channel}) that must be proven.",
+        "For technical reasons we make no such proposal at the moment.",
     ),
     CONSENT_SIGNALLED: (
         "The customer's browser objects to {purpose} (Global Privacy Control).",

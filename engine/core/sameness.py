@@ -154,7 +154,7 @@ def _part(
 def _does_something(verdict: Verdict, rows: _Rows, alive: Mask) -> bool:
     """Whether one of these rules, where it is enforced, removes or pulls an action of `alive`."""
     removes = verdict.removals(alive) & verdict.stage.enforced
-    return bool((removes | verdict.held(alive, told=False))[rows].any())
+    return bool((removes | (verdict.held(told=False) & alive))[rows].any())
 
 
 def _places(rows: Iterable[int]) -> _Rows:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from feature_store.frozen import Frozen
+
 Vector = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
-class Contribution:
+class Contribution(Frozen, frozen=True):
     """One business concept's share in a score, strongest feature first.
 
     `share` is the exact Shapley value of the concept's features, in log-odds. `value` and `typical`
@@ -52,8 +52,10 @@ class Scorer(Protocol):
         """At most four concepts, strongest first."""
         ...
 
-    def explain_propensity(self, vector: Vector, action: int) -> tuple[Contribution, ...]:
-        """At most four concepts, strongest first; empty where no model knows the action."""
+    def explain_propensities(
+        self, vector: Vector, actions: Sequence[int]
+    ) -> Sequence[tuple[Contribution, ...]]:
+        """Of each action at most four concepts, strongest first; empty where no model knows it."""
         ...
 
 

@@ -24,6 +24,13 @@ class Supply:
     waived: tuple[str, ...] = ()
 
 
+DEADLINE: Final = "deadline"
+"""Why a decision has no model reasons: its caller hardly waits any longer."""
+MODELS_SLOW: Final = "models:slow"
+"""Why no model scored: they took too long of late."""
+UNRECORDED: Final = "log"
+"""Why only purposes that rest on a contract go on: the log takes nothing, so nothing else could be proven."""
+
 PLENTY: Final = Supply()
 """Nothing is scarce: what decisions are compared under."""
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf
+
+from msgspec import structs
 
 from engine.core import consent, contact
 from engine.core.change import Case
@@ -241,10 +243,10 @@ def _product(priority: Priority) -> float:
 def _factors(own: Priority, rival: Priority) -> tuple[str, ...]:
     """Factors of priority that alone would make up for the gap."""
     as_rival = {
-        "propensity": replace(own, propensity=rival.propensity),
-        "weight": replace(own, weight=rival.weight),
-        "value": replace(own, value=rival.value),
-        "levers": replace(own, levers=rival.levers),
+        "propensity": structs.replace(own, propensity=rival.propensity),
+        "weight": structs.replace(own, weight=rival.weight),
+        "value": structs.replace(own, value=rival.value),
+        "levers": structs.replace(own, levers=rival.levers),
     }
     gap = rival.priority - own.priority
     if gap <= 0:  # the order was turned by a limit of arbitration, not by priority
@@ -271,4 +273,4 @@ def _without(rule: str, priority: Priority, weights: Mapping[str, float]) -> flo
     factor = weights.get(rule, 1.0)
     if not factor:
         return inf
-    return _product(replace(priority, levers=levers)) / factor
+    return _product(structs.replace(priority, levers=levers)) / factor

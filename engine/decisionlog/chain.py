@@ -64,7 +64,9 @@ def first_link(header: bytes) -> bytes:
 
 def commit(salt: bytes, body: bytes) -> bytes:
     """The commitment to a body, which tells nothing about it to who does not have the salt."""
-    return sha256(salt + body).digest()
+    hashed = sha256(salt)
+    hashed.update(body)
+    return hashed.digest()
 
 
 def next_link(before: bytes, *, segment_id: int, offset: int, commitment: bytes) -> bytes:
@@ -78,10 +80,10 @@ def seal(body: bytes, *, before: bytes, segment_id: int, offset: int) -> tuple[b
         raise ValueError(
             f"a payload of {len(body)} bytes cannot be logged; allowed are 1 to {MAX_BODY_BYTES}"
         )
-    salted = os.urandom(SALT_BYTES) + body
-    commitment = sha256(salted).digest()
+    salt = os.urandom(SALT_BYTES)
+    commitment = commit(salt, body)
     link = next_link(before, segment_id=segment_id, offset=offset, commitment=commitment)
-    return link + commitment + salted, link
+    return b"".join((link, commitment, salt, body)), link
 
 
 def unseal(payload: bytes) -> Chained | None:

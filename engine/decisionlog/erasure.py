@@ -1,4 +1,4 @@
-"""Forgetting records: their bodies become zeros in place, and a chained journal says which, when and by whom.
+"""Forgetting records: bodies become zeros where they lie, and a chained journal says which, when and by whom.
 
 The journal lies beside the segments and is written first. So an erasure that was cut short is finished by the
 next one, and a body that is gone without an entry is told from one that was erased by right.
@@ -7,7 +7,8 @@ next one, and a body that is gone without an entry is told from one that was era
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,21 @@ import msgspec
 
 from engine.decisionlog.chain import erased
 from engine.decisionlog.checkpoints import Checkpoints
+from engine.decisionlog.contents import Contents, contents_of
 from engine.decisionlog.errors import LogCorrupt
-from engine.decisionlog.frame import FRAME_BYTES, UNCHAINED, pack_frame, payload_length
+from engine.decisionlog.frame import (
+    FRAME_BYTES,
+    HEADER_BYTES,
+    UNCHAINED,
+    pack_frame,
+    payload_length,
+    unpack_header,
+)
 from engine.decisionlog.journal import MAX_SEGMENT_BYTES
 from engine.decisionlog.ledger import Ledger, journal_of
+from engine.decisionlog.packed import PackedContents, Packer
 from engine.decisionlog.reading import Segment, find_segment, frames, list_segments, stored_frames
+from engine.decisionlog.replacing import changing, replacing
 from engine.decisionlog.segment import segment_path, write_failure
 
 ERASURES: Final = "erasures"
@@ -131,29 +142,61 @@ def _overwrite(log_directory: Path, places: Iterable[tuple[int, int]]) -> None:
     by_segment: dict[int, list[int]] = {}
     for segment_id, offset in places:
         by_segment.setdefault(segment_id, []).append(offset)
-    for segment_id, offsets in by_segment.items():
-        path = segment_path(log_directory, segment_id)
-        if not path.exists():
-            continue
-        segment = find_segment(log_directory, segment_id)
-        try:
-            with _open_to_change(path) as fd:
-                for offset in offsets:
-                    _overwrite_one(fd, segment, offset)
-                os.fsync(fd)
-        except OSError as error:
-            raise write_failure(path, error) from error
+    if not by_segment:
+        return
+    with changing(log_directory):
+        for segment_id, offsets in by_segment.items():
+            if segment_path(log_directory, segment_id).exists():
+                _blank(find_segment(log_directory, segment_id), offsets)
 
 
-def _overwrite_one(fd: int, segment: Segment, offset: int) -> None:
-    """Zeros in the place of a body. Length, link and commitment are not touched, so it can be done again."""
-    length = payload_length(os.pread(fd, FRAME_BYTES, offset))
-    content = os.pread(fd, length, offset + FRAME_BYTES)
-    if not length or len(content) != length:
-        raise LogCorrupt(segment.path, offset, "a record that is to be erased is not there")
-    blank = erased(content, chained=segment.format != UNCHAINED)
-    if blank != content:
-        os.pwrite(fd, pack_frame(blank, segment_id=segment.segment_id, offset=offset), offset)
+def _blank(segment: Segment, offsets: Sequence[int]) -> None:
+    """Takes records out of a segment: in place, or where it is compressed in a file that takes its place."""
+    try:
+        with _open_to_change(segment.path) as fd:
+            contents = contents_of(fd)
+            frames = dict(_blank_frames(segment, contents, offsets))
+            if isinstance(contents, PackedContents):
+                if frames:
+                    _repack(segment, contents, frames)
+                return
+            for offset, frame in frames.items():
+                os.pwrite(fd, frame, offset)
+            os.fsync(fd)
+    except OSError as error:
+        raise write_failure(segment.path, error) from error
+
+
+def _blank_frames(
+    segment: Segment, contents: Contents, offsets: Sequence[int]
+) -> Iterator[tuple[int, bytes]]:
+    """Zeros for each body that is not gone yet. Length, link and commitment stay, so it can be done again."""
+    for offset in offsets:
+        length = payload_length(contents.at(offset, FRAME_BYTES))
+        content = contents.at(offset + FRAME_BYTES, length)
+        if not length or len(content) != length:
+            raise LogCorrupt(segment.path, offset, "a record that is to be erased is not there")
+        blank = erased(content, chained=segment.format != UNCHAINED)
+        if blank != content:
+            yield offset, pack_frame(blank, segment_id=segment.segment_id, offset=offset)
+
+
+def _repack(segment: Segment, contents: PackedContents, frames: Mapping[int, bytes]) -> None:
+    """The segment with other frames in some places; blocks without any are copied as they are."""
+    header = unpack_header(contents.at(0, HEADER_BYTES))
+    waiting = deque(sorted(frames.items()))
+    with replacing(segment.path) as file:
+        packer = Packer(file, header)
+        for number, (start, end) in enumerate(contents.blocks()):
+            if not waiting or waiting[0][0] >= end:
+                packer.copy(contents.packed(number), end - start)
+                continue
+            raw = bytearray(contents.at(start, end - start))
+            while waiting and waiting[0][0] < end:
+                offset, frame = waiting.popleft()
+                raw[offset - start : offset - start + len(frame)] = frame
+            packer.add(bytes(raw))
+        packer.finish()
 
 
 @contextmanager

@@ -4,6 +4,7 @@ Header, 28 bytes, little-endian: magic (6), format (u16), segment id (u64), crea
 Frame: payload length (u32), CRC-32 (u32), payload. The checksum of a frame also covers its length, its
 offset and the id of its segment, so neither zeros nor bytes of another place or file can pass for a frame.
 What the payload of a chained frame holds: engine/decisionlog/chain.py. In format 1 it is the record itself.
+Of a compressed segment only the header is as here; what follows it: engine/decisionlog/packed.py.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ FORMAT: Final = 2
 """What is written: chained frames."""
 UNCHAINED: Final = 1
 """The first format, still read."""
+_COMPRESSED: Final = 0x100
+"""Added to the format of a file whose bytes are compressed: an engine that cannot read it says so."""
 MAX_PAYLOAD_BYTES: Final = (1 << 24) - 1
 """Upper end of a payload. Being below 2^24 keeps the fourth length byte zero, which no text byte is."""
 MAX_SEGMENT_ID: Final = (1 << 40) - 1
@@ -37,16 +40,18 @@ FRAME_BYTES: Final = _FRAME.size
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a segment says of itself."""
+    """What a segment says of itself. `format` is that of its frames, whether they are compressed or not."""
 
     segment_id: int
     created_ms: int
     format: int = FORMAT
+    compressed: bool = False
 
 
 def pack_header(header: Header) -> bytes:
     """The first bytes of a segment file."""
-    checked = _HEADER.pack(MAGIC, header.format, header.segment_id, header.created_ms, 0)[:-4]
+    version = header.format | (_COMPRESSED if header.compressed else 0)
+    checked = _HEADER.pack(MAGIC, version, header.segment_id, header.created_ms, 0)[:-4]
     return checked + crc32(checked).to_bytes(4, "little")
 
 
@@ -62,10 +67,11 @@ def unpack_header(data: bytes) -> Header:
         raise ValueError("this is not a log segment")
     if checksum != crc32(data[: HEADER_BYTES - 4]):
         raise ValueError("the header does not match its checksum")
-    if version not in (FORMAT, UNCHAINED):
+    kind = version & ~_COMPRESSED
+    if kind not in (FORMAT, UNCHAINED):
         known = f"{UNCHAINED} and {FORMAT}"
         raise UnreadableRecord(f"segment format {version} is not known to this engine, which reads {known}")
-    return Header(segment_id, created_ms, version)
+    return Header(segment_id, created_ms, kind, compressed=kind != version)
 
 
 def pack_frame(payload: bytes, *, segment_id: int, offset: int) -> bytes:

@@ -24,6 +24,8 @@ from engine.decisionlog.vouching import unvouched
 
 MAX_SEGMENT_BYTES: Final = 64 << 20
 """Where a new segment begins: small enough to copy and to scan, large enough to keep files few."""
+NO_AGE_MS: Final = 1 << 62
+"""Where segments end by size alone."""
 
 
 class Slot:
@@ -59,7 +61,9 @@ class Journal:
 
     With `fsync_interval_ms` 0 a payload survives a power cut when its block ends, and threads share
     fsyncs. Otherwise it survives the death of the process at once, and a power cut after the next
-    `flush`, which a `Flusher` calls at that interval. How far each segment is on the platter goes to
+    `flush`, which a `Flusher` calls at that interval; with None nobody does, and it is left to checkpoints
+    and to the system. A segment ends when it has grown to `max_segment_bytes`, or with the first payload
+    that comes `max_segment_age_ms` after it began. How far each segment is on the platter goes to
     `checkpoints`, if there are any, whenever `checkpoint` is called, which a `Checkpointer` does.
     """
 
@@ -67,14 +71,17 @@ class Journal:
         self,
         directory: Path,
         *,
-        fsync_interval_ms: int,
+        fsync_interval_ms: int | None,
         max_segment_bytes: int = MAX_SEGMENT_BYTES,
+        max_segment_age_ms: int = NO_AGE_MS,
         new_id: NewId = random_id,
         checkpoints: Checkpoints | None = None,
     ) -> None:
         self.directory = directory
         self.fsync_interval_ms = fsync_interval_ms
         self._max_segment_bytes = max_segment_bytes
+        self._max_segment_age_ms = max_segment_age_ms
+        self._old_from_ms = 0
         self._new_id = new_id
         self._lock = threading.Lock()
         self._segment: SegmentWriter | None = None
@@ -185,9 +192,12 @@ class Journal:
         if self._closed:
             raise LogUnavailable(self.directory, "the log is closed", "the server is shutting down")
         segment = self._segment
-        if segment is not None and (segment.damaged or segment.size >= self._max_segment_bytes):
+        if segment is not None and (
+            segment.size >= self._max_segment_bytes or now_ms >= self._old_from_ms or segment.damaged
+        ):
             self._retire()
         if self._segment is None:
+            self._old_from_ms = now_ms + self._max_segment_age_ms
             self._segment = SegmentWriter.create(self.directory, created_ms=now_ms, new_id=self._new_id)
         return self._segment
 

@@ -16,7 +16,7 @@ import msgspec
 from engine.decisionlog.checkpoints import Checkpoints
 from engine.decisionlog.errors import LogUnavailable
 from engine.decisionlog.frame import MAX_OFFSET
-from engine.decisionlog.journal import MAX_SEGMENT_BYTES, Journal
+from engine.decisionlog.journal import MAX_SEGMENT_BYTES, NO_AGE_MS, Journal
 from engine.decisionlog.reading import (
     Report,
     Segment,
@@ -53,12 +53,16 @@ class ConsentTerms:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsentEntry:
-    """One recorded will of one customer, as received."""
+    """One recorded will of one customer, as received.
+
+    `recorded_by` is who proved to be the caller, whatever `consent.actor` claims; None where nobody had to.
+    """
 
     customer_id: str
     consent: ConsentRecord
     received_at_ms: int
     terms: ConsentTerms | None = None
+    recorded_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,12 +245,14 @@ def consent_ledger(
 def outcome_log(
     directory: Path,
     *,
-    fsync_interval_ms: int = 100,
+    fsync_interval_ms: int | None = 100,
     max_segment_bytes: int = MAX_SEGMENT_BYTES,
+    max_segment_age_ms: int = NO_AGE_MS,
     checkpoints: Checkpoints | None = None,
 ) -> OutcomeLog:
     """The log of outcomes; synced like decisions, by a `Flusher` at `fsync_interval_ms`."""
-    return Ledger(journal_of(directory, fsync_interval_ms, max_segment_bytes, checkpoints), OutcomeEntry)
+    journal = journal_of(directory, fsync_interval_ms, max_segment_bytes, checkpoints, max_segment_age_ms)
+    return Ledger(journal, OutcomeEntry)
 
 
 def shadow_log(directory: Path, *, max_segment_bytes: int = MAX_SEGMENT_BYTES) -> ShadowLog:
@@ -260,13 +266,18 @@ def model_shadow_log(directory: Path, *, max_segment_bytes: int = MAX_SEGMENT_BY
 
 
 def journal_of(
-    directory: Path, fsync_interval_ms: int, max_segment_bytes: int, checkpoints: Checkpoints | None
+    directory: Path,
+    fsync_interval_ms: int | None,
+    max_segment_bytes: int,
+    checkpoints: Checkpoints | None,
+    max_segment_age_ms: int = NO_AGE_MS,
 ) -> Journal:
     """A journal whose positions are small and grow."""
     return Journal(
         directory,
         fsync_interval_ms=fsync_interval_ms,
         max_segment_bytes=max_segment_bytes,
+        max_segment_age_ms=max_segment_age_ms,
         new_id=sequential_id,
         checkpoints=checkpoints,
     )

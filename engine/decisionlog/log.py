@@ -10,7 +10,7 @@ from typing import Final, Self
 
 from engine.decisionlog.checkpoints import Checkpoints
 from engine.decisionlog.identifiers import DecisionPlace, decode_id, encode_id
-from engine.decisionlog.journal import MAX_SEGMENT_BYTES, Journal, Slot
+from engine.decisionlog.journal import MAX_SEGMENT_BYTES, NO_AGE_MS, Journal, Slot
 from engine.decisionlog.reading import (
     Frame,
     Report,
@@ -62,8 +62,9 @@ class DecisionLog:
         self,
         directory: Path,
         *,
-        fsync_interval_ms: int = 100,
+        fsync_interval_ms: int | None = 100,
         max_segment_bytes: int = MAX_SEGMENT_BYTES,
+        max_segment_age_ms: int = NO_AGE_MS,
         checkpoints: Checkpoints | None = None,
     ) -> None:
         self._directory = directory
@@ -72,6 +73,7 @@ class DecisionLog:
             directory,
             fsync_interval_ms=fsync_interval_ms,
             max_segment_bytes=max_segment_bytes,
+            max_segment_age_ms=max_segment_age_ms,
             checkpoints=checkpoints,
         )
 

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import fcntl
 import heapq
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import BinaryIO, Final, TypeVar
+from typing import Final, TypeVar
 
 import structlog
 
 from engine.decisionlog.chain import Chained, is_erased, unseal
+from engine.decisionlog.contents import Contents, opened
 from engine.decisionlog.errors import LogCorrupt, UnreadableRecord
 from engine.decisionlog.frame import (
     FRAME_BYTES,
@@ -125,6 +125,18 @@ def find_segment(directory: Path, segment_id: int) -> Segment:
     return Segment(path, segment_id, created_ms, version)
 
 
+def header_of(segment: Segment) -> bytes:
+    """The first bytes of a segment, to which its chain is tied; the same whether it is compressed or not."""
+    with opened(segment.path) as contents:
+        return contents.at(0, HEADER_BYTES)
+
+
+def size_of(segment: Segment) -> int:
+    """Bytes of a segment as written, however few its file has."""
+    with opened(segment.path) as contents:
+        return contents.size
+
+
 def frames(segment: Segment, *, report: Report = refuse_corruption) -> Iterator[Frame]:
     """Every record of a segment in the order written, up to its size when reading starts; not the erased."""
     for frame in stored_frames(segment, report=report):
@@ -137,18 +149,19 @@ def stored_frames(
     segment: Segment, *, report: Report = refuse_corruption, start: int = HEADER_BYTES
 ) -> Iterator[StoredFrame]:
     """Every whole frame of a segment from offset `start` on, erased ones too."""
-    with segment.path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
+    with opened(segment.path) as contents:
         offset: int | None = start
         if segment.created_ms is None:
-            offset = _beyond_damage(segment, file, 0, size, report)
-        while offset is not None and offset < size:
-            content = _content_at(file, segment.segment_id, offset, size)
+            offset = _beyond_damage(segment, contents, 0, report)
+        while offset is not None and offset < contents.size:
+            content = _content_at(contents, segment.segment_id, offset)
             if content is None:
-                offset = _beyond_damage(segment, file, offset, size, report)
+                offset = _beyond_damage(segment, contents, offset, report)
                 continue
             yield StoredFrame(offset, content, _chained(content, segment.format))
             offset += FRAME_BYTES + len(content)
+        if contents.lost_bytes:
+            report(Damage(DamageKind.CORRUPT, segment.path, contents.size, contents.lost_bytes))
 
 
 def _chained(content: bytes, version: int | None) -> Chained | None:
@@ -168,26 +181,18 @@ def read_frame(directory: Path, *, segment_id: int, offset: int) -> bytes | None
     """
     path = segment_path(directory, segment_id)
     try:
-        with path.open("rb", buffering=0) as file:
-            fd = file.fileno()
-            data = os.pread(fd, _READ_AHEAD_BYTES, offset)
+        with opened(path) as contents:
+            data = contents.at(offset, _READ_AHEAD_BYTES)
             missing = payload_length(data) + FRAME_BYTES - len(data)
             if missing > 0:
-                data += os.pread(fd, missing, offset + len(data))
+                data += contents.at(offset + len(data), missing)
             content = unpack_frame(data, segment_id=segment_id, offset=offset)
             if content is not None:
-                return StoredFrame(offset, content, _chained(content, _format(fd))).body
-            if _is_damaged(path, fd, segment_id, offset):
+                return StoredFrame(offset, content, _chained(content, contents.format)).body
+            if _is_damaged(contents, segment_id, offset):
                 raise LogCorrupt(path, offset, "the record does not match its checksum")
             return None
     except FileNotFoundError:
-        return None
-
-
-def _format(fd: int) -> int | None:
-    try:
-        return unpack_header(os.pread(fd, HEADER_BYTES, 0)).format
-    except ValueError:
         return None
 
 
@@ -237,42 +242,45 @@ def _header(path: Path, segment_id: int, header_bytes: bytes) -> Header | None:
     return header
 
 
-def _content_at(file: BinaryIO, segment_id: int, offset: int, size: int) -> bytes | None:
-    file.seek(offset)
-    start = file.read(FRAME_BYTES)
+def _content_at(contents: Contents, segment_id: int, offset: int) -> bytes | None:
+    start = contents.at(offset, FRAME_BYTES)
     length = payload_length(start)
-    if length > size - offset - FRAME_BYTES:
+    if length > contents.size - offset - FRAME_BYTES:
         return None
-    return unpack_frame(start + file.read(length), segment_id=segment_id, offset=offset)
+    content = contents.at(offset + FRAME_BYTES, length)
+    return unpack_frame(start + content, segment_id=segment_id, offset=offset)
 
 
-def _beyond_damage(segment: Segment, file: BinaryIO, offset: int, size: int, report: Report) -> int | None:
+def _beyond_damage(segment: Segment, contents: Contents, offset: int, report: Report) -> int | None:
     """Reports what is bad at `offset` and returns where the next whole frame is, if there is one."""
-    file.seek(offset)
-    rest = file.read(size - offset)
+    rest = contents.at(offset, contents.size - offset)
     found = find_frame(rest, segment_id=segment.segment_id, base=offset)
     if found is not None:
         report(Damage(DamageKind.CORRUPT, segment.path, offset, found))
         return offset + found
-    if rest and not is_live(segment.path):  # a live writer is still writing its tail
+    if contents.compressed:  # what is compressed was whole to its end
+        report(Damage(DamageKind.CORRUPT, segment.path, offset, len(rest)))
+    elif rest and not is_live(segment.path):  # a live writer is still writing its tail
         report(Damage(DamageKind.TORN, segment.path, offset, len(rest)))
     return None
 
 
-def _is_damaged(path: Path, fd: int, segment_id: int, offset: int) -> bool:
+def _is_damaged(contents: Contents, segment_id: int, offset: int) -> bool:
     """Whether a frame begins at `offset`, or that cannot be told for damage before it, and records follow.
 
     Walks from frame to frame, so that a made-up offset is told from a damaged record.
     """
-    size = os.fstat(fd).st_size
+    size = contents.size
     at = HEADER_BYTES
     while at < offset < size:
-        length = payload_length(os.pread(fd, FRAME_BYTES, at))
+        length = payload_length(contents.at(at, FRAME_BYTES))
         if length == 0:
             break
         at += FRAME_BYTES + length
-    if at > offset or offset >= size:
+    if offset >= size:
+        return contents.lost_bytes > 0
+    if at > offset:
         return False
-    with path.open("rb") as file:
-        file.seek(at)
-        return find_frame(file.read(size - at), segment_id=segment_id, base=at) is not None
+    if contents.compressed:
+        return True
+    return find_frame(contents.at(at, size - at), segment_id=segment_id, base=at) is not None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import isfinite
+from math import isnan
 from typing import Final, TypeVar, get_origin
 
 import msgspec
@@ -17,7 +17,7 @@ import numpy as np
 
 from engine.core.supply import PLENTY, Held, Supply
 from engine.decisionlog.errors import UnreadableRecord
-from engine.domain import Decision, DecisionRequest, RankedAction, Reason, SuppressedAction
+from engine.domain import Decision, DecisionRequest, RankedAction, SuppressedAction
 from feature_store.state import CustomerState
 
 RECORD_FORMAT: Final = 1
@@ -80,10 +80,15 @@ def encode_record(record: DecisionRecord) -> bytes:
 
     What a store compares contacts by (`contacts_token`) is left out: it is no part of what was decided from.
     """
-    _require_finite(_numbers(record.decision) + _context_numbers(record.request))
+    _require_finite(_zero(record.decision) + _context_zero(record.request))
     if record.state.contacts_token:
-        record = replace(record, state=replace(record.state, contacts_token=b""))
+        record = replace(record, state=without_token(record.state))
     return encode_payload(record, format=RECORD_FORMAT)
+
+
+def without_token(state: CustomerState) -> CustomerState:
+    """The state as records have it. Whoever makes a record of it spares `encode_record` the copy of both."""
+    return replace(state, contacts_token=b"") if state.contacts_token else state
 
 
 def decode_record(data: bytes) -> DecisionRecord:
@@ -98,7 +103,7 @@ def decode_head(data: bytes) -> RecordHead:
 
 def decision_bytes(decision: Decision) -> bytes:
     """The canonical bytes of a decision: equal exactly where two decisions are equal in every part."""
-    _require_finite(_numbers(decision))
+    _require_finite(_zero(decision))
     return _encoder.encode(decision)
 
 
@@ -122,33 +127,42 @@ def _format_prefix(format: int) -> bytes:
     return b'{"format":%d,' % format
 
 
-def _context_numbers(request: DecisionRequest) -> list[float]:
+def _require_finite(zero: float) -> None:
+    """JSON has no NaN: it would be written as null and never be read again, so it is refused here."""
+    if isnan(zero):
+        raise ValueError("a decision with NaN or an infinity in it cannot be logged")
+
+
+def _context_zero(request: DecisionRequest) -> float:
+    """As `_zero`, of the context."""
     values: list[object] = []
     for value in request.context.values():
         if isinstance(value, (tuple, dict)):
             values += value.values() if isinstance(value, dict) else value
         else:
             values.append(value)
-    return [value for value in values if isinstance(value, float)]
+    return sum([0.0 * value for value in values if isinstance(value, float)])
 
 
-def _require_finite(numbers: list[float]) -> None:
-    """JSON has no NaN: it would be written as null and never be read again, so it is refused here."""
-    if not all(map(isfinite, numbers)):
-        raise ValueError("a decision with NaN or an infinity in it cannot be logged")
-
-
-def _numbers(decision: Decision) -> list[float]:
-    numbers = [] if decision.churn is None else [decision.churn.probability]
-    reasons: list[Reason] = [*(decision.no_action or ()), *(decision.churn.reasons if decision.churn else ())]
+def _zero(decision: Decision) -> float:
+    """The sum of 0 times each number: NaN where one is not finite, as neither NaN nor an infinity gives 0."""
     candidates: tuple[RankedAction | SuppressedAction, ...] = (*decision.actions, *decision.suppressed)
+    zero = 0.0
     for action in candidates:
-        reasons += action.reasons
+        for reason in action.reasons:
+            zero += 0.0 * reason.contribution
         if (priority := action.priority) is not None:
-            numbers += (priority.priority, priority.propensity, priority.weight, priority.value)
-            numbers += [lever.share for lever in priority.levers]
-    numbers += [reason.contribution for reason in reasons]
-    return numbers
+            zero += 0.0 * priority.priority + 0.0 * priority.propensity
+            zero += 0.0 * priority.weight + 0.0 * priority.value
+            for lever in priority.levers:
+                zero += 0.0 * lever.share
+    reasons = decision.no_action or ()
+    if decision.churn is not None:
+        zero += 0.0 * decision.churn.probability
+        reasons += decision.churn.reasons
+    for reason in reasons:
+        zero += 0.0 * reason.contribution
+    return zero
 
 
 def _to_json(value: object) -> object:

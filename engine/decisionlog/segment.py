@@ -151,7 +151,7 @@ class SegmentWriter:
         try:
             os.fdatasync(self._fd)
             if not self._entry_synced:
-                _sync_directory(self.path.parent)
+                sync_directory(self.path.parent)
                 self._entry_synced = True
         except OSError as error:
             self.damaged, self._synced = True, -1
@@ -191,8 +191,18 @@ def _write_all(fd: int, data: bytes, offset: int) -> None:
         written += os.pwrite(fd, data[written:], offset + written)
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
+    """Makes names in a directory survive a power cut. Raises OSError."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_file(path: Path) -> None:
+    """Makes what was written to a file survive a power cut. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
     finally:

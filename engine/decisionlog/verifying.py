@@ -15,7 +15,15 @@ from engine.decisionlog.checkpoints import Checkpoint, CheckpointHistory, Checkp
 from engine.decisionlog.erasure import ERASURES, ErasedRecord, erasures
 from engine.decisionlog.errors import LogError
 from engine.decisionlog.frame import FORMAT, HEADER_BYTES, UNCHAINED
-from engine.decisionlog.reading import Damage, DamageKind, Segment, StoredFrame, find_segment, stored_frames
+from engine.decisionlog.reading import (
+    Damage,
+    DamageKind,
+    Segment,
+    StoredFrame,
+    find_segment,
+    header_of,
+    stored_frames,
+)
 from engine.decisionlog.segment import segment_ids, segment_path
 
 
@@ -183,8 +191,7 @@ class _SegmentCheck:
         found.segments += 1
         found.unchained_segments += segment.format == UNCHAINED
         if segment.format == FORMAT:
-            with segment.path.open("rb") as file:
-                self._link = first_link(file.read(HEADER_BYTES))
+            self._link = first_link(header_of(segment))
         self._compare_to_mark(HEADER_BYTES)
         for frame in stored_frames(segment, report=self._note_damage):
             found.records += 1

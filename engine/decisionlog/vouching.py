@@ -10,7 +10,15 @@ from engine.decisionlog.chain import Head, first_link, next_link
 from engine.decisionlog.checkpoints import CheckpointHistory
 from engine.decisionlog.errors import LogError
 from engine.decisionlog.frame import FORMAT, HEADER_BYTES
-from engine.decisionlog.reading import Segment, is_live, list_segments, refuse_corruption, stored_frames
+from engine.decisionlog.reading import (
+    Segment,
+    header_of,
+    is_live,
+    list_segments,
+    refuse_corruption,
+    size_of,
+    stored_frames,
+)
 
 
 def unvouched(directory: Path, history: CheckpointHistory) -> list[Head]:
@@ -35,7 +43,7 @@ def _end_of(segment: Segment, known: Head | None) -> Head | None:
     start = known or Head(segment.segment_id, HEADER_BYTES, _first_link(segment))
     size, link = start.size, start.link
     try:
-        if segment.path.stat().st_size < size:
+        if size_of(segment) < size:
             raise ValueError("it is shorter than at its last checkpoint")
         for frame in stored_frames(segment, report=refuse_corruption, start=size):
             chained = frame.chained
@@ -54,5 +62,4 @@ def _end_of(segment: Segment, known: Head | None) -> Head | None:
 
 
 def _first_link(segment: Segment) -> bytes:
-    with segment.path.open("rb") as file:
-        return first_link(file.read(HEADER_BYTES))
+    return first_link(header_of(segment))

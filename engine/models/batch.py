@@ -6,7 +6,7 @@ do not touch each other (docs/adr/0007): a score is the same whether its row run
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -87,6 +87,8 @@ class RememberedScores:
         """As the models explain it."""
         return self._scorer.explain_churn(vector)
 
-    def explain_propensity(self, vector: Vector, action: int) -> tuple[Contribution, ...]:
+    def explain_propensities(
+        self, vector: Vector, actions: Sequence[int]
+    ) -> Sequence[tuple[Contribution, ...]]:
         """As the models explain it."""
-        return self._scorer.explain_propensity(vector, action)
+        return self._scorer.explain_propensities(vector, actions)

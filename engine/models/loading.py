@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import structlog
 
 from engine.core.scoring import ScoringError
 from engine.models.arrays import read_arrays
 from engine.models.errors import ModelRefused
 from engine.models.links import OUTPUTS, lacks_link, relative, score_of_margin
-from engine.models.session import OnnxModel
+from engine.models.onnx_parts import Ensemble, PartsUnclear, take_apart
+from engine.models.session import MARGIN, OnnxLink, OnnxModel
 from engine.models.shapley import BASELINE, TreeShapley
 from engine.models.trees import Floats, Rows, Trees, TreesInvalid, read_trees
+from engine.models.walking import walk_of
 from model_registry import PublishedModel
 from model_registry.errors import RegistryError
 from model_registry.manifest import Manifest
+
+_log = structlog.get_logger("engine.models.loading")
 
 TOLERANCE = 1e-6
 """Largest difference to a golden score or contribution; of values beyond 1 relative to them."""
@@ -24,6 +29,8 @@ CALIBRATION_TOLERANCE = 1e-5
 
 MAX_GOLDEN_ROWS = 10_000
 """More would make a server start slowly; 64 prove a model."""
+WALKED_ROWS = 256
+"""Golden rows that walks are held to; training has held the trees to the model on every boundary."""
 TREE_ARRAYS = ("feature", "threshold", "left", "right", "missing_left", "cover", "value", "roots", "base")
 PLACE_ARRAYS = ("feature", "left", "right", "roots")
 GOLDEN_ARRAYS = ("rows", "margin", "contributions")
@@ -31,12 +38,24 @@ GOLDEN_ARRAYS = ("rows", "margin", "contributions")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class WalkedModel:
+    """A model's trees, and the way from their sum to the score: together its session, to the bit."""
+
+    ensemble: Ensemble
+    link: OnnxLink
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ServingModel:
-    """A model that proved itself: its session and its explanation agree with its golden rows."""
+    """A model that proved itself: its session and its explanation agree with its golden rows.
+
+    `walked` is None where only the session may score.
+    """
 
     manifest: Manifest
     session: OnnxModel
     shapley: TreeShapley
+    walked: WalkedModel | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,8 +93,30 @@ def _load(published: PublishedModel) -> ServingModel:
         ),
         shapley=_shapley(read_version_trees(published), name=name, input_count=count),
     )
-    _prove(model, read_golden(published), name=name)
-    return model
+    golden = read_golden(published)
+    _prove(model, golden, name=name)
+    return replace(model, walked=_walked(model, content, golden.rows[:WALKED_ROWS]))
+
+
+def _walked(model: ServingModel, content: bytes, rows: Rows) -> WalkedModel | None:
+    """What walks may score, as some rows show; None, with the cause logged, where the session must."""
+    manifest = model.manifest
+    try:
+        parts = take_apart(content, margin=MARGIN)
+        link = OnnxLink(parts.rest, name=manifest.name, score_output=OUTPUTS[manifest.kind])
+        own = np.arange(len(manifest.inputs))
+        walk = walk_of(parts.ensemble, np.zeros((1, len(own)), dtype=np.float32), own_columns=own)
+        if walk is None:
+            return None
+        margins = np.concatenate([walk.margins(row) for row in rows])
+        same = np.array_equal(margins, model.session.margin_and_score(rows)[0])
+        if same and np.array_equal(link.scores(margins), model.session.probability(rows)):
+            return WalkedModel(parts.ensemble, link)
+        cause = "a walk scores its golden rows in another way than onnxruntime"
+    except (PartsUnclear, ModelRefused, ScoringError) as error:
+        cause = str(error)
+    _log.warning("models.not_walked", model=manifest.name, version=manifest.version, cause=cause)
+    return None
 
 
 def read_version_trees(published: PublishedModel) -> Trees:

@@ -12,36 +12,50 @@ import mmap
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import structlog
 
 from engine.models.forests import LANES, Forests
 from engine.models.trees import Floats, Rows
+from engine.models.walk_code import WALK
 
 _log = structlog.get_logger("engine.models.machine_code")
 
 _Explain = Callable[[int, int, int, int, int], None]
 """Addresses of the `%model`, of scratch memory and of the rows; how many rows; the address of the result."""
+_Walk = Callable[[int, int, int, int], None]
+"""Addresses of the `%walk` and of the row; who asks; the address of the sums."""
 _LANES_BYTES: Final = 8 * LANES
+_KEY_BYTES: Final = 4
 _ALIGNED: Final = 64
+SPLIT: Final[np.dtype[np.void]] = np.dtype(
+    [("key", "<i4"), ("threshold", "<i4"), ("above", "<i4"), ("before", "<i4"), ("input", "<i4")]
+)
+"""A split as the kernel reads it. `key` is the place of its input among a row's keys: the first ones are for
+splits where a missing value goes left. Keys and `threshold` are whole numbers in the order of the values.
+`above` is the branch it hangs on, 0 for a root; `before` as `engine.models.forests` has it."""
 _FASTEST: Final = 3
 _BRIEF: Final = 16
-"""Rows up to which the interpreter's lock is kept: they take a millisecond at most, and getting the lock back
-from a busy thread can take five."""
+"""Rows explained together, and up to which the interpreter's lock is kept: they take a millisecond at most,
+and getting the lock back from a busy thread can take five."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MachineCode:
     """The kernel, twice: `brief` keeps the interpreter's lock, `long` lets other threads run meanwhile.
 
-    `engine` owns the memory the code is in.
+    `walk` is what scores one row (`engine.models.walking`); it keeps the lock. `engine` owns the memory the
+    code is in.
     """
 
     brief: _Explain
     long: _Explain
+    walk: _Walk
     engine: object
 
 
@@ -49,28 +63,50 @@ class MachineKernel:
     """Explains rows of one ensemble with machine code."""
 
     def __init__(self, code: MachineCode, forests: Forests, *, input_count: int) -> None:
-        arrays = (forests.splits, forests.firsts, forests.roots, forests.factors, forests.weights)
-        counts = (len(forests.roots), input_count, forests.most_slots)
-        self._forests = forests  # the arrays must live as long as their addresses
         self._code = code
-        self._model = np.array([*(array.ctypes.data for array in arrays), *counts], dtype=np.int64)
+        splits = _machine_splits(forests, input_count)
+        self._arrays = (splits, forests.firsts, forests.factors, forests.weights)  # they must live as long
+        branches = -(-(1 + 2 * forests.most_splits) // _ALIGNED) * _ALIGNED
+        addresses = [array.ctypes.data for array in self._arrays]
+        self._model = np.array([*addresses, len(forests.roots), input_count, branches], dtype=np.int64)
         self._model_at = self._model.ctypes.data
-        branches = 1 + 2 * forests.most_splits
-        scratch_bytes = (input_count + forests.most_slots) * _LANES_BYTES + branches + _ALIGNED
-        self._scratch = ctypes.c_byte * scratch_bytes
+        self._scratch_bytes = branches * (_LANES_BYTES + 2) + 2 * _ALIGNED
+        self._row_bytes = input_count * (_LANES_BYTES + 2 * _KEY_BYTES)
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory of all that is kept."""
+        return sum(array.nbytes for array in self._arrays)
 
     def explain(self, rows: Rows, found: Floats) -> None:
         """Puts the share of each input into all but the last column of `found`, which is C-contiguous."""
-        if not len(rows):
-            return
         values = np.array(rows, dtype=np.float32, order="C")  # our own, so that it may be looked at
-        scratch = self._scratch()
-        aligned = -(-ctypes.addressof(scratch) // _ALIGNED) * _ALIGNED
         run = self._code.brief if len(values) <= _BRIEF else self._code.long
-        run(self._model_at, aligned, _address(values), len(values), _address(found))
+        for start in range(0, len(values), _BRIEF):
+            some = values[start : start + _BRIEF]
+            scratch = np.empty(self._scratch_bytes + len(some) * self._row_bytes, dtype=np.uint8)
+            aligned = -(-_address(scratch) // _ALIGNED) * _ALIGNED
+            run(self._model_at, aligned, _address(some), len(some), _address(found[start:]))
 
 
-def _address(array: Rows | Floats) -> int:
+def _machine_splits(forests: Forests, input_count: int) -> npt.NDArray[np.void]:
+    """The splits as the kernel reads them."""
+    theirs = forests.splits
+    splits = np.zeros(len(theirs), dtype=SPLIT)
+    splits["key"] = theirs["input"] + np.where(theirs["missing_left"] == 1, 0, input_count)
+    bits = (theirs["threshold"] + np.float32(0.0)).view(np.int32)
+    splits["threshold"] = bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))
+    splits["before"], splits["input"] = theirs["before"], theirs["input"]
+    for first, end in pairwise(forests.firsts.tolist()):
+        place = np.arange(end - first)
+        for branch, side in enumerate(("left", "right"), start=1):
+            slots = theirs[side][first:end]
+            is_split = slots < end - first
+            splits["above"][first + slots[is_split]] = branch + 2 * place[is_split]
+    return splits
+
+
+def _address(array: npt.NDArray[np.generic]) -> int:
     """Where an array's numbers begin; a fifth of the time of `array.ctypes.data`."""
     return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]  # it is a buffer
 
@@ -82,33 +118,35 @@ def machine_code() -> MachineCode | None:
         _log.warning("explanations.slow", cause="the system refuses to run code made here")
         return None
     try:
-        engine, address = _compile()
+        engine, explain, walk = _compile()
     except Exception as error:  # whatever keeps the fast kernel away, the plain one explains the same
         _log.warning("explanations.slow", cause=f"{type(error).__name__}: {error}")
         return None
     _let_go("libllvmlite")
     signature = (None, *(ctypes.c_void_p,) * 3, ctypes.c_int64, ctypes.c_void_p)
     return MachineCode(
-        brief=ctypes.PYFUNCTYPE(*signature)(address),
-        long=ctypes.CFUNCTYPE(*signature)(address),
+        brief=ctypes.PYFUNCTYPE(*signature)(explain),
+        long=ctypes.CFUNCTYPE(*signature)(explain),
+        walk=ctypes.PYFUNCTYPE(None, *(ctypes.c_void_p,) * 2, ctypes.c_uint64, ctypes.c_void_p)(walk),
         engine=engine,
     )
 
 
-def _compile() -> tuple[Any, int]:
-    """LLVM's engine and the kernel's address in it."""
+def _compile() -> tuple[Any, int, int]:
+    """LLVM's engine, and the addresses of the kernel and of the walk in it."""
     import llvmlite.binding as llvm  # a large library: only for those who explain
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    module = llvm.parse_assembly(KERNEL)
+    module = llvm.parse_assembly(KERNEL + WALK)
     module.verify()
     machine = llvm.Target.from_default_triple().create_target_machine(
         cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=_FASTEST
     )
     engine = llvm.create_mcjit_compiler(module, machine)
     engine.finalize_object()
-    return engine, int(engine.get_function_address("explain"))
+    explain, walk = (int(engine.get_function_address(name)) for name in ("explain", "walk"))
+    return engine, explain, walk
 
 
 def _may_run_new_code() -> bool:
@@ -147,125 +185,137 @@ def _system(name: str) -> Callable[[int, int, int], int]:
 
 
 KERNEL: Final = """
-%split = type { i32, float, i32, i32, i32, i32 } ; input, threshold, left, right, before, missing_left
-%model = type { ptr, ptr, ptr, ptr, ptr, i64, i64, i64 } ; splits to weights; how many forests, inputs, slots
+%split = type { i32, i32, i32, i32, i32 } ; key, threshold, above, before, input: as SPLIT says
+%model = type { ptr, ptr, ptr, ptr, i64, i64, i64 } ; four arrays and three counts
 
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 
 ; What engine.models.plain does, on what engine.models.forests lays out: a forest or more, an input or more.
-; Scratch memory: the sums of each input, 4 lanes; the slots, 4 lanes; a byte for each branch. A row of the
-; result has one number more than there are inputs. Pointers are trusted: trees and rows were checked before.
+; Scratch memory: from its 32nd byte, for each branch 4 lanes, then a byte for the way that each split goes,
+; then two bytes for each branch; the sums of each row's inputs, 4 lanes; two keys for each row's inputs. The
+; left and the right branch of a split are neighbours, so both are worked on at once. A row of the result has
+; one number more than there are inputs. Pointers are trusted: trees and rows were checked before.
 define void @explain(ptr %model, ptr %scratch, ptr %rows, i64 %count, ptr %out) {
 entry:
   %splits = load ptr, ptr %model
   %firsts.at = getelementptr %model, ptr %model, i64 0, i32 1
   %firsts = load ptr, ptr %firsts.at
-  %roots.at = getelementptr %model, ptr %model, i64 0, i32 2
-  %roots = load ptr, ptr %roots.at
-  %factors.at = getelementptr %model, ptr %model, i64 0, i32 3
+  %factors.at = getelementptr %model, ptr %model, i64 0, i32 2
   %factors = load ptr, ptr %factors.at
-  %weights.at = getelementptr %model, ptr %model, i64 0, i32 4
+  %weights.at = getelementptr %model, ptr %model, i64 0, i32 3
   %weights = load ptr, ptr %weights.at
-  %forests.at = getelementptr %model, ptr %model, i64 0, i32 5
+  %forests.at = getelementptr %model, ptr %model, i64 0, i32 4
   %forests = load i64, ptr %forests.at
-  %inputs.at = getelementptr %model, ptr %model, i64 0, i32 6
+  %inputs.at = getelementptr %model, ptr %model, i64 0, i32 5
   %inputs = load i64, ptr %inputs.at
-  %slots.at = getelementptr %model, ptr %model, i64 0, i32 7
-  %slots.count = load i64, ptr %slots.at
-  %sums.bytes = mul i64 %inputs, 32
+  %branches.at = getelementptr %model, ptr %model, i64 0, i32 6
+  %branches = load i64, ptr %branches.at
   %width = add i64 %inputs, 1
-  %slots = getelementptr <4 x double>, ptr %scratch, i64 %inputs
-  %taken = getelementptr <4 x double>, ptr %slots, i64 %slots.count
+  %values.count = mul i64 %inputs, %count
+  %below = getelementptr i8, ptr %scratch, i64 32
+  %sums = getelementptr <4 x double>, ptr %below, i64 %branches
+  %sums.bytes = mul i64 %values.count, 32
+  %keys = getelementptr i8, ptr %sums, i64 %sums.bytes
+  %keys.count = mul i64 %values.count, 2
+  %ways = getelementptr i32, ptr %keys, i64 %keys.count
+  %open = getelementptr i8, ptr %ways, i64 %branches
   %any = icmp sgt i64 %count, 0
-  br i1 %any, label %row, label %done
+  br i1 %any, label %begin, label %done
 
-row:
-  %i = phi i64 [0, %entry], [%i.next, %row.end]
-  %x.offset = mul i64 %i, %inputs
-  %x = getelementptr float, ptr %rows, i64 %x.offset
-  %o.offset = mul i64 %i, %width
-  %o = getelementptr double, ptr %out, i64 %o.offset
-  call void @llvm.memset.p0.i64(ptr align 32 %scratch, i8 0, i64 %sums.bytes, i1 false)
-  store i8 1, ptr %taken ; branch 0: no split on the input yet
-  br label %forest
+begin:
+  call void @llvm.memset.p0.i64(ptr align 32 %sums, i8 0, i64 %sums.bytes, i1 false)
+  store i8 -1, ptr %open ; branch 0: no split on the input yet
+  br label %key
+
+key: ; whole numbers in the order of the values; the second is for splits where a missing value goes right
+  %v = phi i64 [0, %begin], [%v.next, %key]
+  %row.of.v = udiv i64 %v, %inputs
+  %first.of.row = mul i64 %row.of.v, %inputs
+  %v.key = add i64 %v, %first.of.row
+  %v.at = getelementptr float, ptr %rows, i64 %v
+  %v.value = load float, ptr %v.at
+  %v.plus = fadd float %v.value, 0.0 ; -0.0 becomes 0.0, which it equals
+  %v.bits = bitcast float %v.plus to i32
+  %v.sign = ashr i32 %v.bits, 31
+  %v.flip = and i32 %v.sign, 2147483647
+  %v.ordered = xor i32 %v.bits, %v.flip
+  %v.nan = fcmp uno float %v.value, %v.value
+  %v.left = select i1 %v.nan, i32 -2147483648, i32 %v.ordered
+  %v.right = select i1 %v.nan, i32 2147483647, i32 %v.ordered
+  %left.key.at = getelementptr i32, ptr %keys, i64 %v.key
+  store i32 %v.left, ptr %left.key.at
+  %right.key.at = getelementptr i32, ptr %left.key.at, i64 %inputs
+  store i32 %v.right, ptr %right.key.at
+  %v.next = add i64 %v, 1
+  %v.more = icmp slt i64 %v.next, %values.count
+  br i1 %v.more, label %key, label %forest
 
 forest:
-  %f = phi i64 [0, %row], [%f.next, %forest.end]
+  %f = phi i64 [0, %key], [%f.next, %forest.end]
   %first.at = getelementptr i64, ptr %firsts, i64 %f
   %first = load i64, ptr %first.at
   %last.at = getelementptr i64, ptr %first.at, i64 1
   %last = load i64, ptr %last.at
   %size = sub i64 %last, %first
-  %root.at = getelementptr i64, ptr %roots, i64 %f
-  %root.count = load i64, ptr %root.at
   %here = getelementptr %split, ptr %splits, i64 %first
-  %first.row = mul i64 %first, 6 ; 3 states of 2 branches
-  %f.factors = getelementptr <4 x double>, ptr %factors, i64 %first.row
-  %f.weights = getelementptr <4 x double>, ptr %weights, i64 %first.row
-  br label %root
+  %first.row = mul i64 %first, 192 ; bytes of 3 states
+  %f.factors = getelementptr i8, ptr %factors, i64 %first.row
+  %f.weights = getelementptr i8, ptr %weights, i64 %first.row
+  br label %row
 
-root:
-  %r = phi i64 [0, %forest], [%r.next, %root]
-  %r.at = getelementptr <4 x double>, ptr %slots, i64 %r
-  store <4 x double> <double 1.0, double 1.0, double 1.0, double 1.0>, ptr %r.at, align 32
-  %r.next = add i64 %r, 1
-  %r.more = icmp slt i64 %r.next, %root.count
-  br i1 %r.more, label %root, label %down
+row: ; a forest's tables are read for all rows while they are at hand
+  %i = phi i64 [0, %forest], [%i.next, %row.end]
+  %x.offset = mul i64 %i, %inputs
+  %x.keys = mul i64 %x.offset, 2
+  %x = getelementptr i32, ptr %keys, i64 %x.keys
+  %x.sums = getelementptr <4 x double>, ptr %sums, i64 %x.offset
+  store <4 x double> <double 1.0, double 1.0, double 1.0, double 1.0>, ptr %below, align 32
+  br label %down
 
 down: ; from the roots: what each branch's inputs multiply to
-  %k = phi i64 [0, %root], [%k.next, %down]
-  %d.input.at = getelementptr %split, ptr %here, i64 %k
-  %d.input = load i32, ptr %d.input.at
+  %k = phi i64 [0, %row], [%k.next, %down]
+  %key.at = getelementptr %split, ptr %here, i64 %k
+  %key.place = load i32, ptr %key.at
   %threshold.at = getelementptr %split, ptr %here, i64 %k, i32 1
-  %threshold = load float, ptr %threshold.at
-  %d.left.at = getelementptr %split, ptr %here, i64 %k, i32 2
-  %d.left = load i32, ptr %d.left.at
-  %d.right.at = getelementptr %split, ptr %here, i64 %k, i32 3
-  %d.right = load i32, ptr %d.right.at
-  %before.at = getelementptr %split, ptr %here, i64 %k, i32 4
+  %threshold = load i32, ptr %threshold.at
+  %above.at = getelementptr %split, ptr %here, i64 %k, i32 2
+  %above = load i32, ptr %above.at
+  %before.at = getelementptr %split, ptr %here, i64 %k, i32 3
   %before = load i32, ptr %before.at
-  %missing.at = getelementptr %split, ptr %here, i64 %k, i32 5
-  %missing = load i32, ptr %missing.at
-  %d.input.64 = zext i32 %d.input to i64
-  %value.at = getelementptr float, ptr %x, i64 %d.input.64
-  %value = load float, ptr %value.at
-  %is.nan = fcmp uno float %value, %value
-  %at.most = fcmp ole float %value, %threshold
-  %missing.left = trunc i32 %missing to i1
-  %nan.left = and i1 %is.nan, %missing.left
-  %goes.left = or i1 %at.most, %nan.left
+  %key.place.64 = zext i32 %key.place to i64
+  %value.at = getelementptr i32, ptr %x, i64 %key.place.64
+  %value = load i32, ptr %value.at
+  %goes.left = icmp sle i32 %value, %threshold
   %before.64 = zext i32 %before to i64
-  %open.at = getelementptr i8, ptr %taken, i64 %before.64
-  %open = load i8, ptr %open.at
-  %goes.left.8 = zext i1 %goes.left to i8
-  %goes.right.8 = xor i8 %goes.left.8, 1
-  %takes.left = and i8 %goes.left.8, %open
-  %takes.right = and i8 %goes.right.8, %open
-  %d.branch = shl i64 %k, 1
-  %d.branch.at = getelementptr i8, ptr %taken, i64 %d.branch
-  %d.taken.left = getelementptr i8, ptr %d.branch.at, i64 1
-  store i8 %takes.left, ptr %d.taken.left
-  %d.taken.right = getelementptr i8, ptr %d.branch.at, i64 2
-  store i8 %takes.right, ptr %d.taken.right
-  %d.right.twice = shl i8 %takes.right, 1
-  %d.state = or i8 %takes.left, %d.right.twice
-  %d.state.64 = zext i8 %d.state to i64
-  %d.states = mul i64 %k, 3
-  %d.row = add i64 %d.states, %d.state.64
-  %factor.left.at = getelementptr [2 x <4 x double>], ptr %f.factors, i64 %d.row
-  %factor.left = load <4 x double>, ptr %factor.left.at, align 32
-  %factor.right.at = getelementptr [2 x <4 x double>], ptr %f.factors, i64 %d.row, i64 1
-  %factor.right = load <4 x double>, ptr %factor.right.at, align 32
-  %product.at = getelementptr <4 x double>, ptr %slots, i64 %k
+  %open.at = getelementptr i8, ptr %open, i64 %before.64
+  %open.8 = load i8, ptr %open.at
+  %open.32 = sext i8 %open.8 to i32
+  %side = select i1 %goes.left, i32 255, i32 65280
+  %taken = and i32 %side, %open.32
+  %taken.16 = trunc i32 %taken to i16
+  %k.branch = shl i64 %k, 1
+  %k.open.at = getelementptr i8, ptr %open, i64 %k.branch
+  %k.left.at = getelementptr i8, ptr %k.open.at, i64 1
+  store i16 %taken.16, ptr %k.left.at, align 1
+  %way = select i1 %goes.left, i32 64, i32 128
+  %state = and i32 %way, %open.32
+  %state.8 = trunc i32 %state to i8
+  %k.way.at = getelementptr i8, ptr %ways, i64 %k
+  store i8 %state.8, ptr %k.way.at
+  %state.64 = zext i32 %state to i64
+  %d.row = mul i64 %k, 192
+  %d.place = add i64 %d.row, %state.64
+  %factor.at = getelementptr i8, ptr %f.factors, i64 %d.place
+  %factor = load <8 x double>, ptr %factor.at, align 64
+  %above.64 = zext i32 %above to i64
+  %product.at = getelementptr <4 x double>, ptr %below, i64 %above.64
   %product = load <4 x double>, ptr %product.at, align 32
-  %product.left = fmul <4 x double> %product, %factor.left
-  %product.right = fmul <4 x double> %product, %factor.right
-  %d.left.64 = zext i32 %d.left to i64
-  %d.slot.left = getelementptr <4 x double>, ptr %slots, i64 %d.left.64
-  store <4 x double> %product.left, ptr %d.slot.left, align 32
-  %d.right.64 = zext i32 %d.right to i64
-  %d.slot.right = getelementptr <4 x double>, ptr %slots, i64 %d.right.64
-  store <4 x double> %product.right, ptr %d.slot.right, align 32
+  %both = shufflevector <4 x double> %product, <4 x double> poison,
+    <8 x i32> <i32 0, i32 1, i32 2, i32 3, i32 0, i32 1, i32 2, i32 3>
+  %products = fmul <8 x double> %both, %factor
+  %d.pair.at = getelementptr <8 x double>, ptr %below, i64 %k
+  %d.left.at = getelementptr i8, ptr %d.pair.at, i64 32
+  store <8 x double> %products, ptr %d.left.at, align 64
   %k.next = add i64 %k, 1
   %k.more = icmp slt i64 %k.next, %size
   br i1 %k.more, label %down, label %up
@@ -273,55 +323,60 @@ down: ; from the roots: what each branch's inputs multiply to
 up: ; from the leaves: what is below each branch adds up to, and what that gives the split's input
   %j.after = phi i64 [%size, %down], [%j, %up]
   %j = sub i64 %j.after, 1
-  %u.input.at = getelementptr %split, ptr %here, i64 %j
+  %u.above.at = getelementptr %split, ptr %here, i64 %j, i32 2
+  %u.above = load i32, ptr %u.above.at
+  %u.input.at = getelementptr %split, ptr %here, i64 %j, i32 4
   %u.input = load i32, ptr %u.input.at
-  %u.left.at = getelementptr %split, ptr %here, i64 %j, i32 2
-  %u.left = load i32, ptr %u.left.at
-  %u.right.at = getelementptr %split, ptr %here, i64 %j, i32 3
-  %u.right = load i32, ptr %u.right.at
-  %u.branch = shl i64 %j, 1
-  %u.branch.at = getelementptr i8, ptr %taken, i64 %u.branch
-  %u.taken.left.at = getelementptr i8, ptr %u.branch.at, i64 1
-  %u.taken.left = load i8, ptr %u.taken.left.at
-  %u.taken.right.at = getelementptr i8, ptr %u.branch.at, i64 2
-  %u.taken.right = load i8, ptr %u.taken.right.at
-  %u.right.twice = shl i8 %u.taken.right, 1
-  %u.state = or i8 %u.taken.left, %u.right.twice
-  %u.state.64 = zext i8 %u.state to i64
-  %u.states = mul i64 %j, 3
-  %u.row = add i64 %u.states, %u.state.64
-  %weight.left.at = getelementptr [2 x <4 x double>], ptr %f.weights, i64 %u.row
-  %weight.left = load <4 x double>, ptr %weight.left.at, align 32
-  %weight.right.at = getelementptr [2 x <4 x double>], ptr %f.weights, i64 %u.row, i64 1
+  %u.way.at = getelementptr i8, ptr %ways, i64 %j
+  %u.way = load i8, ptr %u.way.at
+  %u.way.64 = zext i8 %u.way to i64
+  %u.row = mul i64 %j, 192
+  %u.place = add i64 %u.row, %u.way.64
+  %weight.at = getelementptr i8, ptr %f.weights, i64 %u.place
+  %weight.left = load <4 x double>, ptr %weight.at, align 32
+  %weight.right.at = getelementptr i8, ptr %weight.at, i64 32
   %weight.right = load <4 x double>, ptr %weight.right.at, align 32
-  %u.left.64 = zext i32 %u.left to i64
-  %u.slot.left = getelementptr <4 x double>, ptr %slots, i64 %u.left.64
-  %below.left = load <4 x double>, ptr %u.slot.left, align 32
-  %u.right.64 = zext i32 %u.right to i64
-  %u.slot.right = getelementptr <4 x double>, ptr %slots, i64 %u.right.64
-  %below.right = load <4 x double>, ptr %u.slot.right, align 32
-  %below = fadd <4 x double> %below.left, %below.right
-  %u.slot = getelementptr <4 x double>, ptr %slots, i64 %j
-  store <4 x double> %below, ptr %u.slot, align 32
+  %u.pair.at = getelementptr <8 x double>, ptr %below, i64 %j
+  %u.left.at = getelementptr i8, ptr %u.pair.at, i64 32
+  %below.left = load <4 x double>, ptr %u.left.at, align 32 ; one by one, as they were stored
+  %u.right.at = getelementptr i8, ptr %u.pair.at, i64 64
+  %below.right = load <4 x double>, ptr %u.right.at, align 32
+  %together = fadd <4 x double> %below.left, %below.right
+  %u.above.64 = zext i32 %u.above to i64
+  %u.at = getelementptr <4 x double>, ptr %below, i64 %u.above.64
+  store <4 x double> %together, ptr %u.at, align 32
   %given.left = fmul <4 x double> %below.left, %weight.left
   %given.right = fmul <4 x double> %below.right, %weight.right
   %given = fadd <4 x double> %given.left, %given.right
   %u.input.64 = zext i32 %u.input to i64
-  %sum.at = getelementptr <4 x double>, ptr %scratch, i64 %u.input.64
+  %sum.at = getelementptr <4 x double>, ptr %x.sums, i64 %u.input.64
   %sum = load <4 x double>, ptr %sum.at, align 32
   %sum.next = fadd <4 x double> %sum, %given
   store <4 x double> %sum.next, ptr %sum.at, align 32
   %j.more = icmp sgt i64 %j, 0
-  br i1 %j.more, label %up, label %forest.end
+  br i1 %j.more, label %up, label %row.end
+
+row.end:
+  %i.next = add i64 %i, 1
+  %i.more = icmp slt i64 %i.next, %count
+  br i1 %i.more, label %row, label %forest.end
 
 forest.end:
   %f.next = add i64 %f, 1
   %f.more = icmp slt i64 %f.next, %forests
-  br i1 %f.more, label %forest, label %input
+  br i1 %f.more, label %forest, label %told
+
+told:
+  %o.row = phi i64 [0, %forest.end], [%o.row.next, %told.end]
+  %o.offset = mul i64 %o.row, %width
+  %o = getelementptr double, ptr %out, i64 %o.offset
+  %o.sums.offset = mul i64 %o.row, %inputs
+  %o.sums = getelementptr <4 x double>, ptr %sums, i64 %o.sums.offset
+  br label %input
 
 input:
-  %c = phi i64 [0, %forest.end], [%c.next, %input]
-  %lanes.at = getelementptr <4 x double>, ptr %scratch, i64 %c
+  %c = phi i64 [0, %told], [%c.next, %input]
+  %lanes.at = getelementptr <4 x double>, ptr %o.sums, i64 %c
   %lanes = load <4 x double>, ptr %lanes.at, align 32
   %lane.0 = extractelement <4 x double> %lanes, i32 0
   %lane.1 = extractelement <4 x double> %lanes, i32 1
@@ -334,12 +389,12 @@ input:
   store double %share, ptr %share.at
   %c.next = add i64 %c, 1
   %c.more = icmp slt i64 %c.next, %inputs
-  br i1 %c.more, label %input, label %row.end
+  br i1 %c.more, label %input, label %told.end
 
-row.end:
-  %i.next = add i64 %i, 1
-  %i.more = icmp slt i64 %i.next, %count
-  br i1 %i.more, label %row, label %done
+told.end:
+  %o.row.next = add i64 %o.row, 1
+  %o.more = icmp slt i64 %o.row.next, %count
+  br i1 %o.more, label %told, label %done
 
 done:
   ret void

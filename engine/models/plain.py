@@ -26,6 +26,11 @@ class PlainKernel:
     forests: Forests
     input_count: int
 
+    @property
+    def size_bytes(self) -> int:
+        """Memory of the forests."""
+        return self.forests.size_bytes
+
     def explain(self, rows: Rows, found: Floats) -> None:
         """Puts the share of each input into all but the last column of `found`."""
         for start in range(0, len(rows), _ROWS_TOGETHER):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -60,31 +60,35 @@ class ConceptReasons:
     def tell(self, contributions: Floats, row: Rows, *, silent: Flags) -> tuple[Contribution, ...]:
         """The strongest concepts of one row, at most four; `silent` inputs (inputs,) are not shown."""
         shares = np.bincount(self.concept_of, contributions[:-1], len(self.codes)).tolist()
-        sizes = {concept: abs(share) for concept, share in enumerate(shares)}
-        worth_it = {concept: size for concept, size in sizes.items() if size > MIN_SHARE - CLOSE}
+        pushes = contributions.tolist()
+        worth_it = [
+            (size, concept)
+            for concept, share in enumerate(shares)
+            if (size := abs(share)) > MIN_SHARE - CLOSE
+        ]
         told: list[Contribution] = []
         for concept in by_size(worth_it):
-            raises = shares[concept] > 0.0
-            code = self.codes[concept][0 if raises else 1]
-            shown = (
-                self._shown(concept, contributions if raises else -contributions, silent) if code else None
-            )
+            share = shares[concept]
+            code = self.codes[concept][0 if share > 0.0 else 1]
+            shown = self._shown(concept, pushes, 1.0 if share > 0.0 else -1.0, silent) if code else None
             if shown is not None:
-                told.append(self._contribution(code, shares[concept], shown, row))
-            if len(told) == MAX_REASONS:
-                break
+                told.append(self._contribution(code, share, shown, row))
+                if len(told) == MAX_REASONS:
+                    break
         return tuple(told)
 
-    def _shown(self, concept: int, pushes: Floats, silent: Flags) -> int | None:
-        """The input that pushes the concept's way most; None where those that do are silent.
+    def _shown(self, concept: int, pushes: Sequence[float], way: float, silent: Flags) -> int | None:
+        """The input that pushes the concept's way (1 or -1) most; None where those that do are silent.
 
         An input that pushes the other way would make the sentence say the opposite of what is so.
         """
-        pushing = {
-            place: float(pushes[place])
+        pushing = [
+            (push, place)
             for place in self.members[concept]
-            if pushes[place] > CLOSE and not silent[place] and self.features[place] is not None
-        }
+            if (push := way * pushes[place]) > CLOSE
+            and not silent[place]
+            and self.features[place] is not None
+        ]
         return next(by_size(pushing), None)
 
     def _contribution(self, code: str, share: float, shown: int, row: Rows) -> Contribution:
@@ -100,13 +104,19 @@ class ConceptReasons:
         )
 
 
-def by_size(sizes: Mapping[int, float]) -> Iterator[int]:
-    """Places from the largest size down; of those CLOSE to the largest that is left, the first place."""
-    left = dict(sizes)
+def by_size(sizes: Sequence[tuple[float, int]]) -> Iterator[int]:
+    """Places from the largest size down; of those CLOSE to the largest that is left, the first place.
+
+    `sizes` are of different places each, with its place.
+    """
+    left = sorted(sizes, reverse=True)
     while left:
-        largest = max(left.values())
-        place = min(place for place, size in left.items() if size > largest - CLOSE)
-        del left[place]
+        largest, place = left[0]
+        if len(left) > 1 and left[1][0] > largest - CLOSE:
+            place = min(other for size, other in left if size > largest - CLOSE)
+            left = [each for each in left if each[1] != place]
+        else:
+            del left[0]
         yield place
 
 

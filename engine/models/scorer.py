@@ -6,7 +6,7 @@ built. A scorer is immutable and keeps no buffers, so request threads share it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
@@ -20,6 +20,7 @@ from engine.models.links import OF_CLASSIFIERS
 from engine.models.loading import ServingModel, load_model
 from engine.models.reason_codes import ConceptReasons, concept_reasons
 from engine.models.trees import Flags, Floats, Places, Rows
+from engine.models.walking import Walk, walk_of
 from feature_store.schema import FeatureSchema
 from model_registry import PublishedModel, Root, open_alias, open_version, resolve
 from model_registry.aliases import CHAMPION
@@ -89,7 +90,8 @@ class PropensityScoring:
 
     `target_of` (actions,) is each action's target, -1 where the model knows none. `templates` (targets,
     inputs) hold what is added to a filled row: 1 for the target asked, NaN for inputs hidden when it is
-    asked, else 0. `silent` (targets, inputs) are the inputs no reason may show.
+    asked, else 0. `silent` (targets, inputs) are the inputs no reason may show. `walk` scores the targets of
+    one customer together, where it can.
     """
 
     model: ServingModel
@@ -98,6 +100,7 @@ class PropensityScoring:
     target_of: Places
     templates: Rows
     silent: Flags
+    walk: Walk | None = None
 
     def probabilities(self, vector: Vector, actions: Places) -> Floats:
         """Probability of acceptance of each action, NaN where its target is not known, shape (n,)."""
@@ -106,10 +109,15 @@ class PropensityScoring:
         asked[targets[targets != _NO_TARGET]] = True
         by_target = np.full(len(self.templates) + 1, np.nan)  # the last, -1, is for no target
         if asked.any():
-            rows = self.templates[asked] + self.rows.fill(vector)
-            by_target[:-1][asked] = self.model.session.probability(rows)
+            by_target[:-1][asked] = self._of_asked(vector, asked)
         found: Floats = by_target[targets]
         return found
+
+    def _of_asked(self, vector: Vector, asked: Flags) -> Floats:
+        row, walked = self.rows.fill(vector), self.model.walked
+        if self.walk is None or walked is None:
+            return self.model.session.probability(self.templates[asked] + row)
+        return walked.link.scores(self.walk.margins(row, asked))
 
     def of_targets(self, vectors: Rows) -> Floats:
         """Probability of each target for many customers, shape (n, targets). Raises ScoringError."""
@@ -117,14 +125,18 @@ class PropensityScoring:
         flat = self.model.session.probability(np.ascontiguousarray(rows.reshape(-1, rows.shape[2])))
         return flat.reshape(len(vectors), len(self.templates))
 
-    def explain(self, vector: Vector, action: int) -> tuple[Contribution, ...]:
-        """The concepts that drive one action's probability; empty where its target is not known."""
-        target = int(self.target_of[action])
-        if target == _NO_TARGET:
-            return ()
-        row = self.templates[target] + self.rows.fill(vector)
-        contributions = self.model.shapley.contributions(row)
-        return self.reasons.tell(contributions, row, silent=self.silent[target])
+    def explain(self, vector: Vector, actions: Sequence[int]) -> list[tuple[Contribution, ...]]:
+        """The concepts that drive each action's probability; empty where its target is not known."""
+        targets = self.target_of[list(actions)].tolist()
+        known = [target for target in targets if target != _NO_TARGET]
+        rows = self.templates[known] + self.rows.fill(vector)
+        contributions = self.model.shapley.contributions_of_many(rows)
+        told = [
+            self.reasons.tell(shares, row, silent=self.silent[target])
+            for target, shares, row in zip(known, contributions, rows, strict=True)
+        ]
+        found = iter(told)
+        return [() if target == _NO_TARGET else next(found) for target in targets]
 
 
 class OnnxScorer:
@@ -202,9 +214,13 @@ class OnnxScorer:
         """At most four concepts, strongest first."""
         return () if self._churn is None else self._churn.explain(vector)
 
-    def explain_propensity(self, vector: Vector, action: int) -> tuple[Contribution, ...]:
-        """At most four concepts, strongest first; empty where no model knows the action."""
-        return () if self._propensity is None else self._propensity.explain(vector, action)
+    def explain_propensities(
+        self, vector: Vector, actions: Sequence[int]
+    ) -> Sequence[tuple[Contribution, ...]]:
+        """Of each action at most four concepts, strongest first; empty where no model knows it."""
+        if self._propensity is None:
+            return [()] * len(actions)
+        return self._propensity.explain(vector, actions)
 
 
 def build_scorer(
@@ -338,11 +354,17 @@ def _propensity_scoring(
         for name, value in manifest.actions.get(target, {}).items():
             templates[number, place[name]] = np.nan if value is None else value
         templates[number, [place[name] for name in manifest.hidden.get(target, ())]] = np.nan
+    rows = _model_rows(model, schema)
     return PropensityScoring(
         model=model,
-        rows=_model_rows(model, schema),
+        rows=rows,
         reasons=concept_reasons(manifest, schema),
         target_of=_targets_of(actions, model),
         templates=templates,
         silent=np.isnan(templates) | one_hot | of_action,
+        walk=(
+            None
+            if model.walked is None
+            else walk_of(model.walked.ensemble, templates, own_columns=rows.feature_columns)
+        ),
     )

@@ -36,9 +36,7 @@ class OnnxModel:
         self._input_count = input_count
         try:
             check_model(content)
-            self._session = ort.InferenceSession(
-                content, sess_options=_options(), providers=["CPUExecutionProvider"], enable_fallback=0
-            )
+            self._session = _session(content)
         except FormatRefused as error:
             raise ModelRefused(name, cause=f"model.onnx: {error}") from error
         except Exception as error:  # the runtime's own errors share no base class
@@ -72,16 +70,10 @@ class OnnxModel:
             found = self._session.run(outputs, {INPUT: rows})
         except Exception as error:  # the runtime's own errors share no base class
             raise ScoringError(self._name, _first_line(error)) from error
-        return [self._checked(name, array, len(rows)) for name, array in zip(outputs, found, strict=True)]
-
-    def _checked(self, output: str, array: npt.NDArray[np.float32], count: int) -> Floats:
-        """One finite number a row, shape (count,)."""
-        if array.size != count:
-            raise ScoringError(self._name, f"{output} has shape {array.shape} for {count} rows")
-        values: Floats = array.reshape(count).astype(np.float64)
-        if not np.isfinite(values).all():
-            raise ScoringError(self._name, f"{output} is not a finite number")
-        return values
+        return [
+            _checked(self._name, output, array, len(rows))
+            for output, array in zip(outputs, found, strict=True)
+        ]
 
     def _check_input(self) -> None:
         inputs = self._session.get_inputs()
@@ -107,6 +99,43 @@ class OnnxModel:
 
     def _refuse(self, cause: str) -> None:
         raise ModelRefused(self._name, cause=f"model.onnx: {cause}")
+
+
+class OnnxLink:
+    """The steps of a model from its trees' sum to the score, as onnxruntime runs them. Safe for threads."""
+
+    def __init__(self, content: bytes, *, name: str, score_output: str = PROBABILITY) -> None:
+        """`content` is `OnnxParts.rest` of a model that loads. Raises ModelRefused."""
+        self._name = name
+        self._outputs = [score_output]
+        try:
+            self._session = _session(content)
+        except Exception as error:  # the runtime's own errors share no base class
+            raise ModelRefused(name, cause=f"model.onnx: {_first_line(error)}") from error
+
+    def scores(self, margins: Floats) -> Floats:
+        """The score of each margin, float64 of shape (n,). Raises ScoringError."""
+        try:
+            (found,) = self._session.run(self._outputs, {MARGIN: margins.astype(np.float32)[:, None]})
+        except Exception as error:  # the runtime's own errors share no base class
+            raise ScoringError(self._name, _first_line(error)) from error
+        return _checked(self._name, self._outputs[0], found, len(margins))
+
+
+def _checked(name: str, output: str, array: npt.NDArray[np.float32], count: int) -> Floats:
+    """One finite number a row, shape (count,). Raises ScoringError."""
+    if array.size != count:
+        raise ScoringError(name, f"{output} has shape {array.shape} for {count} rows")
+    values: Floats = array.reshape(count).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ScoringError(name, f"{output} is not a finite number")
+    return values
+
+
+def _session(content: bytes) -> ort.InferenceSession:
+    return ort.InferenceSession(
+        content, sess_options=_options(), providers=["CPUExecutionProvider"], enable_fallback=0
+    )
 
 
 def _options() -> ort.SessionOptions:

@@ -41,7 +41,6 @@ class TreeShapley:
         self._input_count = input_count
         self._base = expected_margin(trees)
         forests = lay_out(trees)
-        self._size_bytes = forests.size_bytes
         self._kernel: MachineKernel | PlainKernel | None = None
         if len(forests.splits):
             code = machine_code() if compiled else None
@@ -59,7 +58,7 @@ class TreeShapley:
     @property
     def size_bytes(self) -> int:
         """Memory of all that is kept to explain this ensemble."""
-        return self._size_bytes
+        return 0 if self._kernel is None else self._kernel.size_bytes
 
     def contributions(self, row: Rows) -> Floats:
         """Share of each input in the margin of one row, shape (inputs + 1,), the base last.

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.multiprocess import (
     MultiProcessCollector,
     mark_process_dead,
@@ -106,18 +106,20 @@ def _remove_left_behind(parent: Path) -> None:
             shutil.rmtree(lock_file.parent, ignore_errors=True)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class SharedValues:
     """The values of all processes of a server, added up when they are read."""
 
     folder: Path
+    ended: int = 0
 
-    def collect(self) -> Iterable[Metric]:
-        """The metrics of the processes together."""
+    def collect(self) -> Iterator[Metric]:
+        """The metrics of the processes together, and how many have ended."""
         values = MultiProcessCollector(None, path=str(self.folder))  # type: ignore[no-untyped-call]  # the library's
-        found: Iterable[Metric] = values.collect()  # type: ignore[no-untyped-call]  # as above
-        return found
+        yield from values.collect()  # type: ignore[no-untyped-call]  # as above
+        yield CounterMetricFamily("arbiter_workers_ended", "Server processes that ended.", value=self.ended)
 
     def forget(self, pid: int) -> None:
         """A process has ended: what it served no longer counts, what it counted does."""
+        self.ended += 1
         mark_process_dead(pid, path=str(self.folder))  # type: ignore[no-untyped-call]  # as above

@@ -66,18 +66,18 @@ class CandidateConditions:
     """Compiled action-level conditions, in the order given by `order_key`."""
 
     count: int
-    actions: int
     vector: Callable[[list[object], int, int, Propensities, Truths], None]
     spreads: tuple[Spread, ...]
     unscored: Truths  # (fixed, actions): the last `fixed` conditions without propensity
     fixed: int
+    unknown: Propensities  # (actions,), what is read before anything is scored
     varying: tuple[int, ...]  # conditions that read the propensity and the customer
 
     def fill(self, frame: Frame, out: Truths) -> None:
         """Writes the truths, int8 of shape (conditions, actions). Never raises."""
         propensity = frame.propensity
         if propensity is None:
-            propensity = np.full(self.actions, np.nan)
+            propensity = self.unknown
         try:
             with np.errstate(all="ignore"):
                 self.vector(frame.values, frame.now_ms, frame.missing, propensity, out)
@@ -118,7 +118,9 @@ def compile_candidates(conditions: Sequence[Node], actions: Sequence[Action]) ->
     fixed = [i for i, node in enumerate(nodes) if order_key(node) == 3]
     varying = tuple(i for i, node in enumerate(nodes) if order_key(node) == 2)
     unscored = np.array([spreads[i].unscored([], 0) for i in fixed], dtype=np.int8).reshape(-1, len(actions))
-    return CandidateConditions(len(nodes), len(actions), vector, spreads, unscored, len(fixed), varying)
+    unknown = np.full(len(actions), np.nan)
+    unknown.flags.writeable = False
+    return CandidateConditions(len(nodes), vector, spreads, unscored, len(fixed), unknown, varying)
 
 
 def _spreads(nodes: Sequence[Node], actions: Sequence[Action]) -> tuple[Spread, ...]:

@@ -102,6 +102,8 @@ def read_mapping(path: Path | None, form: FileFormat) -> FileMapping:
 def _mapping_in(path: Path) -> FileMapping:
     try:
         mapping = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), type=FileMapping)
+    except RecursionError:
+        raise FileInvalid(f"{path}: cannot be read as a mapping: it is nested too deeply") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise FileInvalid(f"{path}: cannot be read as a mapping: {error}") from error
     mapping.values = mapping.values or dict(_PLAIN_VALUES)

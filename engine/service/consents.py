@@ -37,7 +37,10 @@ _TERM_LISTS = ("recipients", "data_categories")
 
 @dataclass(frozen=True, slots=True)
 class ConsentSubmission:
-    """A consent as it came in; `recorded_at_ms` None is now, `state` None is no state one may record."""
+    """A consent as it came in; `recorded_at_ms` None is now, `state` None is no state one may record.
+
+    `recorded_by` is the caller who proved who it is; no client says that.
+    """
 
     customer_id: str
     purpose: str
@@ -50,6 +53,7 @@ class ConsentSubmission:
     actor: str = ""
     evidence: str = ""
     terms: ConsentTerms = _NO_TERMS
+    recorded_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +201,7 @@ def checked_entry(given: ConsentSubmission, rulebook: Rulebook, now_ms: int) -> 
         consent=record,
         received_at_ms=now_ms,
         terms=None if given.terms == _NO_TERMS else given.terms,
+        recorded_by=given.recorded_by,
     )
 
 

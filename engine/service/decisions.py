@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Protocol
 
 import msgspec
@@ -14,10 +14,11 @@ import structlog
 from engine.core.inputs import without_behaviour
 from engine.core.pipeline import decide
 from engine.core.snapshot import Snapshot
-from engine.core.supply import PLENTY, Supply
+from engine.core.steps import Step
+from engine.core.supply import DEADLINE, MODELS_SLOW, PLENTY, Supply
 from engine.decisionlog.errors import InvalidDecisionId, LogError, LogUnavailable
 from engine.decisionlog.log import DecisionLog, DecisionSlot
-from engine.decisionlog.record import DecisionRecord
+from engine.decisionlog.record import DecisionRecord, without_token
 from engine.domain import Decision, DecisionRequest, Versions
 from engine.errors import (
     CustomerUnknown,
@@ -32,7 +33,10 @@ from engine.errors import (
 from engine.service.holding import Draft, Holding
 from engine.service.late_writes import NOBODY_ERASED, LateWrites
 from engine.service.live import LiveSnapshot
+from engine.service.patience import Patience
 from engine.service.requests import DecisionQuery, check_query, to_request
+from engine.service.unrecorded import Unrecorded
+from engine.service.watching import UNWATCHED, Look, Watch
 from feature_store.errors import StoreError
 from feature_store.state import CustomerState, Identity
 from feature_store.store import OnlineStore
@@ -59,10 +63,14 @@ _log = structlog.get_logger("engine.service.decisions")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A logged decision and the snapshot it was made with (today's, for a repeated request)."""
+    """A logged decision and the snapshot it was made with (today's, for a repeated request).
+
+    Whoever puts it into words tells `look`, where there is one, that it ended.
+    """
 
     record: DecisionRecord
     snapshot: Snapshot
+    look: Look | None = None
 
 
 class Compared(Protocol):
@@ -101,8 +109,14 @@ class Decisions:
         decided: Callable[[DecisionRecord], None] = lambda _record: None,
         late: LateWrites = NOBODY_ERASED,
         compared: Compared | None = None,
+        watch: Watch = UNWATCHED,
+        unrecorded: Unrecorded | None = None,
+        patience: Patience | None = None,
     ) -> None:
-        """`decided` gets every logged decision; it must neither wait nor raise."""
+        """`decided` gets every logged decision; it must neither wait nor raise.
+
+        `unrecorded` keeps those that the log does not take, `patience` says whether models are quick enough.
+        """
         self._live = live
         self._store = store
         self._log = log
@@ -111,46 +125,121 @@ class Decisions:
         self._decided = decided
         self._late = late
         self._compared = compared or _Uncompared()
+        self._look = watch.look
+        self._unrecorded = Unrecorded(log) if unrecorded is None else unrecorded
+        self._patience = patience or Patience()
         self._holding = Holding(store)
         self._versions = SchemaVersions(store.schemas)
 
-    def decide(self, query: DecisionQuery) -> Answer:
-        """Decides and logs. Raises an ArbiterError where there is no answer; then nothing was decided."""
+    def decide(self, query: DecisionQuery, *, hurried: bool = False) -> Answer:
+        """Decides and logs. Raises an ArbiterError where there is no answer; then nothing was decided.
+
+        `hurried` leaves out what takes long and is not needed to act. Where the log takes nothing, what a
+        contract needs is answered nevertheless: with no decision id, and logged as soon as it can be.
+        """
         snapshot = self._live.current
         check_query(query, snapshot.rulebook)
         now_ms = self._clock()
+        look = self._look()
         writing = self._late.begin(DECISIONS)
-        state = self._fetch(query, snapshot, now_ms)
+        state = self._fetch(query, snapshot, now_ms, look)
         if writing.is_erased(state.customer_id):
             raise CustomerUnknown(NO_SUCH_CUSTOMER)
         snapshot = snapshot.for_customer(state.customer_id)  # the one choice of who is scored by a challenger
         request = to_request(query, state.customer_id, snapshot.rulebook.vocabulary)
         supply = self._supply(query, snapshot, request, state, now_ms)
-        began = perf_counter()
-        try:
-            decision = decide(snapshot, request, state, now_ms=now_ms, supply=supply)
-        except Exception:
-            self._compared.failed(snapshot.versions, now_ms)
-            raise
-        seconds = perf_counter() - began
+        supply = self._in_time(supply, now_ms, hurried=hurried)
+        _passed(look, Step.PREPARE)
+        decision, seconds = self._decided_on(snapshot, request, state, supply, now_ms, look)
         draft = Draft(request, state, supply, decision, now_ms, writing)
-        if self._holding.needed(draft, snapshot):
-            record = self._answer_held(query, draft, snapshot)
-        else:
-            record = self._log_once(query, draft, snapshot)
+        try:
+            record = self._recorded(query, draft, snapshot, look)
+        except DecisionNotLogged as error:
+            return Answer(self._answer_unrecorded(query, draft, snapshot, error), snapshot, look)
+        self._unrecorded.write_out()
+        _passed(look, Step.LOG)
         self._decided(record)
         if record.now_ms == now_ms:  # not one that was made earlier for the same request id
             self._compared.decided(record, seconds)
-        return Answer(record, snapshot)
+        _passed(look, Step.TELL)
+        return Answer(record, snapshot, look)
 
-    def _fetch(self, query: DecisionQuery, snapshot: Snapshot, now_ms: int) -> CustomerState:
+    def _decided_on(
+        self,
+        snapshot: Snapshot,
+        request: DecisionRequest,
+        state: CustomerState,
+        supply: Supply,
+        now_ms: int,
+        look: Look | None,
+    ) -> tuple[Decision, float]:
+        """The decision and the seconds it took; who waits for models and compares versions is told."""
+        passed = None if look is None else look.passed
+        began, worked_s = perf_counter(), thread_time()
+        try:
+            decision = decide(snapshot, request, state, now_ms=now_ms, supply=supply, passed=passed)
+        except Exception:
+            self._compared.failed(snapshot.versions, now_ms)
+            raise
+        seconds, worked_s = perf_counter() - began, thread_time() - worked_s
+        if decision.profiled:
+            self._patience.took(worked_s, scored=MODELS_SLOW not in supply.degraded_by, now_ms=now_ms)
+        return decision, seconds
+
+    def _recorded(
+        self, query: DecisionQuery, draft: Draft, snapshot: Snapshot, look: Look | None
+    ) -> DecisionRecord:
+        """The record of the decision, on disk, with what it counts on held."""
+        if self._holding.needed(draft, snapshot):
+            return self._answer_held(query, draft, snapshot, look)
+        return self._log_once(query, draft, snapshot)
+
+    def _in_time(self, supply: Supply, now_ms: int, *, hurried: bool) -> Supply:
+        """The same, without what would take too long."""
+        slow = not self._patience.scores(now_ms)
+        if not hurried and not slow:
+            return supply
+        lacking = (*([DEADLINE] if hurried else []), *([MODELS_SLOW] if slow else []))
+        return replace(supply, degraded_by=(*supply.degraded_by, *lacking))
+
+    def _answer_unrecorded(
+        self, query: DecisionQuery, draft: Draft, snapshot: Snapshot, error: DecisionNotLogged
+    ) -> DecisionRecord:
+        """The decision for what a contract needs, while the log takes nothing; nobody else is acted on.
+
+        It keeps no request id either: made again, it is decided again.
+        """
+        request, state, now_ms = draft.request, draft.state, draft.now_ms
+        supply = self._holding.unrecorded(snapshot, request)
+        if query.request_id:
+            supply = _unkept(supply)
+        decision = decide(snapshot, request, state, now_ms=now_ms, supply=supply)
+        record = DecisionRecord(
+            decision_id="",
+            now_ms=now_ms,
+            request=request,
+            state=state if decision.profiled else without_behaviour(state, snapshot.schema),
+            decision=decision,
+            identity_type="" if query.identity is None else query.identity.type,
+            supply=supply,
+        )
+        self._unrecorded.keep(record, draft.writing, cause=str(error.__cause__))
+        return record
+
+    def _fetch(
+        self, query: DecisionQuery, snapshot: Snapshot, now_ms: int, look: Look | None
+    ) -> CustomerState:
         try:
             customer_id = (
                 query.customer_id if query.identity is None else resolve(self._store, query.identity)
             )
         except StoreError as error:
             raise StateUnavailable("the customer's state cannot be read now; try again") from error
-        return self._read(customer_id, snapshot, now_ms)
+        if query.identity is not None:
+            _passed(look, Step.RESOLVE)
+        state = self._read(customer_id, snapshot, now_ms)
+        _passed(look, Step.FETCH)
+        return state
 
     def _read(self, customer_id: str, snapshot: Snapshot, now_ms: int) -> CustomerState:
         """The customer's state; nothing of it where it cannot be read, as what a contract needs goes on."""
@@ -179,7 +268,9 @@ class Decisions:
         supply = self._holding.nothing(snapshot, request)
         return _unkept(supply) if query.request_id else supply
 
-    def _answer_held(self, query: DecisionQuery, draft: Draft, snapshot: Snapshot) -> DecisionRecord:
+    def _answer_held(
+        self, query: DecisionQuery, draft: Draft, snapshot: Snapshot, look: Look | None
+    ) -> DecisionRecord:
         """Logs a decision once all that it counts on is held; what is held and not answered is given back.
 
         A request id that has its decision already is not worth holding anything for, so that is looked at
@@ -200,6 +291,8 @@ class Decisions:
             decide_again=decide_again,
             read_again=lambda: self._read(request.customer_id, snapshot, draft.now_ms),
         )
+        if look is not None:
+            look.passed(Step.HOLD)
         try:
             record = self._log_once(query, held, snapshot)
         except BaseException:
@@ -241,7 +334,9 @@ class Decisions:
     ) -> DecisionRecord:
         """Raises StoreError where the request id is to be claimed and cannot be; then nothing was logged."""
         request, decision, now_ms = draft.request, draft.decision, draft.now_ms
-        state = draft.state if decision.profiled else without_behaviour(draft.state, snapshot.schema)
+        state = without_token(draft.state)
+        if not decision.profiled:
+            state = without_behaviour(state, snapshot.schema)
         try:
             with self._log.next(now_ms=now_ms) as slot:
                 record = DecisionRecord(
@@ -327,6 +422,11 @@ def read_decision(log: DecisionLog, decision_id: str) -> DecisionRecord:
     if record is None:
         raise DecisionUnknown(NO_SUCH_DECISION)
     return record
+
+
+def _passed(look: Look | None, step: Step) -> None:
+    if look is not None:
+        look.passed(step)
 
 
 def _unkept(supply: Supply) -> Supply:

@@ -16,7 +16,7 @@ from engine.errors import DecisionUnknown, SetupInvalid
 from engine.service.accounts import Accounts, ActionAccount, RangesOf, RuleReader, SourcesOf, read_rules
 from engine.service.decisions import read_decision
 from engine.service.live import LiveSnapshot
-from engine.service.requests import check_identifiers, choose_language
+from engine.service.requests import MAX_ID, MAX_LANGUAGE, RequestCheck, choose_language
 
 SnapshotOf = Callable[[Versions], Snapshot]
 """Builds the snapshot of past versions. Raises SetupInvalid where they are no longer held."""
@@ -92,7 +92,7 @@ class Explanations:
 
     def explain(self, decision_id: str, *, action_id: str = "", language: str = "") -> Explanation:
         """One logged decision in full. Raises DecisionUnknown."""
-        check_identifiers(decision_id=decision_id)
+        _check(decision_id, action_id, language)
         record = read_decision(self._log, decision_id)
         if action_id and action_id not in _known_actions(record):
             raise DecisionUnknown("the decision knows no such action")
@@ -134,9 +134,12 @@ class Explanations:
         return next(held, None) or self._snapshot_of(versions)
 
 
-def _replayed(snapshot: Snapshot, record: DecisionRecord) -> Replay:
-    again = decide(snapshot, record.request, record.state, now_ms=record.now_ms, supply=record.supplied)
-    return Replay(record, decision_bytes(record.decision), decision_bytes(again))
+def _check(decision_id: str, action_id: str, language: str) -> None:
+    check = RequestCheck()
+    check.identifier(decision_id, "decision_id")
+    check.text(action_id, "action_id", MAX_ID)
+    check.text(language, "language", MAX_LANGUAGE)
+    check.done()
 
 
 def _known_actions(record: DecisionRecord) -> set[str]:

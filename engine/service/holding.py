@@ -15,7 +15,7 @@ import structlog
 
 from engine.core import contact
 from engine.core.snapshot import Snapshot
-from engine.core.supply import PLENTY, Held, Supply, hold_key
+from engine.core.supply import PLENTY, UNRECORDED, Held, Supply, hold_key
 from engine.domain import Action, Decision, DecisionRequest
 from engine.service.late_writes import Writing
 from feature_store.contacts import key_digest
@@ -86,6 +86,11 @@ class Holding:
         """What there is while the store cannot be read: nothing that a decision would have to hold."""
         supply, demands = _unreservable(PLENTY, UNCOUNTED), _demands(snapshot, request)
         return _without_budgets(supply, demands, UNREADABLE) if demands else supply
+
+    def unrecorded(self, snapshot: Snapshot, request: DecisionRequest) -> Supply:
+        """What there is while the log takes nothing: the same, as holding is of use to what is logged."""
+        supply = _unreservable(PLENTY, UNRECORDED)
+        return _without_budgets(supply, _demands(snapshot, request), UNRECORDED)
 
     def _left(self, demands: Sequence[Demand], now_ms: int) -> dict[Demand, int]:
         known = {d: hint for d in demands if (hint := self._hints.get(d)) and _is_fresh(hint[0], now_ms)}

@@ -18,6 +18,9 @@ from engine.service.events import Events
 MAX_EVENTS = 500
 """In one batch: one update and one fsync for all of them, in a few milliseconds."""
 
+MAX_ATTRIBUTES = 64
+"""Of one event. No type declares more, and what is refused is kept whole as a dead letter."""
+
 _log = structlog.get_logger("engine.service.intake")
 
 
@@ -34,6 +37,7 @@ class Intake:
         if not 1 <= len(events) <= MAX_EVENTS:
             words = f"has {len(events)} events; give 1 to {MAX_EVENTS}"
             raise RequestInvalid([Violation("events", words)])
+        _refuse_endless(events)
         now_ms = self._clock()
         received = [event.received(now_ms) for event in events]
         fates = self._events.ingest(received)
@@ -48,6 +52,16 @@ class Intake:
             except LogError as error:  # the sender is told all the same
                 _log.error("events.letters_not_kept", letters=len(letters), cause=str(error))
         return fates
+
+
+def _refuse_endless(events: Sequence[RawEvent]) -> None:
+    wrong = [
+        Violation(f"events[{place}].attributes", f"has {count} entries; at most {MAX_ATTRIBUTES} are allowed")
+        for place, event in enumerate(events)
+        if (count := len(event.attributes)) > MAX_ATTRIBUTES
+    ]
+    if wrong:
+        raise RequestInvalid(wrong)
 
 
 def dead_letter(event: RawEvent, fate: Fate, *, now_ms: int) -> DeadLetter:

@@ -7,7 +7,7 @@ that is reported later takes the place of the implied one.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec import structs
 
 from engine.core.supply import Held, HeldBudget
 from feature_store.contacts import extended, key_digest
@@ -57,7 +57,7 @@ class Settling:
         if self._event.outcome is OutcomeType.SHOWN:
             rows = [row for row in rows if row[1] != self._place]
         else:
-            implied = replace(self._event, outcome=OutcomeType.SHOWN)
+            implied = structs.replace(self._event, outcome=OutcomeType.SHOWN)
             rows = [
                 (implied, key)
                 if key == self._place and event.outcome is OutcomeType.RESERVED

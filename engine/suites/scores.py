@@ -53,6 +53,10 @@ class TableScorer:
         """A table has no reasons."""
         return ()
 
-    def explain_propensity(self, vector: Vector, action: int) -> tuple[Contribution, ...]:  # noqa: ARG002  # as above
+    def explain_propensities(
+        self,
+        vector: Vector,  # noqa: ARG002  # as above
+        actions: Sequence[int],
+    ) -> Sequence[tuple[Contribution, ...]]:
         """A table has no reasons."""
-        return ()
+        return [()] * len(actions)

@@ -67,17 +67,12 @@ class Entry:
         return int(self.id.partition("-")[0])
 
 
-class EventStream:
-    """One stream, its group, and its dead letters `<stream>:dead`. Not safe for threads.
+class _Connected:
+    """One connection to the server of a stream, opened by the first call. Not safe for threads."""
 
-    Every method raises StoreError where the server cannot be reached or refuses; entries handed out then
-    stay pending.
-    """
-
-    def __init__(self, address: Address, *, name: str, group: str, consumer: str, timeout_s: float) -> None:
+    def __init__(self, address: Address, *, name: str, timeout_s: float) -> None:
         self.name = name
-        self._stream, self._dead = name.encode(), f"{name}:dead".encode()
-        self._group, self._consumer = group.encode(), consumer.encode()
+        self._stream = name.encode()
         self._address = address
         self._timeout_s = timeout_s
         self._door = door_of(address, timeout_s=timeout_s)
@@ -86,6 +81,66 @@ class EventStream:
             self._locate = primary_of(address, timeout_s=timeout_s)
         self._moved: Place | None = None
         self._connection: AnyConnection | None = None
+
+    @property
+    def place(self) -> str:
+        """Where the server is, without secrets."""
+        return self._address.shown
+
+    def close(self) -> None:
+        """Closes the connection."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.disconnect()
+
+    def _call(self, *command: object, extra_s: float = 0.0) -> _Reply:
+        return self._calls([command], extra_s=extra_s)[0]
+
+    def _calls(self, commands: Sequence[tuple[object, ...]], *, extra_s: float = 0.0) -> list[_Reply]:
+        """The replies to commands sent together. Raises StoreError for the first one that was refused."""
+        for _ in range(_MOVES):
+            replies = self._exchanged(commands, extra_s)
+            moved = next((reply for reply in replies if isinstance(reply, MovedError)), None)
+            if moved is None:
+                break
+            self.close()
+            self._moved = (moved.host, moved.port)
+        for reply in replies:
+            if isinstance(reply, ResponseError):
+                if faults.is_read_only(reply):
+                    self.close()
+                raise faults.reply_fault(reply, where=self._address.shown, what=self.name)
+        return replies
+
+    def _exchanged(self, commands: Sequence[tuple[object, ...]], extra_s: float) -> list[_Reply]:
+        """Replies of whatever kind. A connection that failed is closed: no reply is taken for another's."""
+        timeout_ms = round(self._timeout_s * 1000)
+        try:
+            if self._connection is None:
+                self._connection = self._door.open(self._moved or self._locate())
+            connection = self._connection
+            connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            return [_reply(connection, self._timeout_s + extra_s) for _ in commands]
+        except (RedisError, OSError) as error:
+            self.close()
+            self._moved = None
+            raise faults.call_fault(error, where=self._address.shown, timeout_ms=timeout_ms) from error
+        except BaseException:  # interrupted between send and read
+            self.close()
+            raise
+
+
+class EventStream(_Connected):
+    """One stream, its group, and its dead letters `<stream>:dead`. Not safe for threads.
+
+    Every method raises StoreError where the server cannot be reached or refuses; entries handed out then
+    stay pending.
+    """
+
+    def __init__(self, address: Address, *, name: str, group: str, consumer: str, timeout_s: float) -> None:
+        super().__init__(address, name=name, timeout_s=timeout_s)
+        self._dead = f"{name}:dead".encode()
+        self._group, self._consumer = group.encode(), consumer.encode()
 
     def prepare(self) -> None:
         """Makes the stream and its group where they are missing; the group begins with the first entry."""
@@ -183,47 +238,28 @@ class EventStream:
         if not held:
             self._call("XGROUP", "DELCONSUMER", self._stream, self._group, self._consumer)
 
-    def close(self) -> None:
-        """Closes the connection."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.disconnect()
 
-    def _call(self, *command: object, extra_s: float = 0.0) -> _Reply:
-        return self._calls([command], extra_s=extra_s)[0]
+class OutboundStream(_Connected):
+    """A stream that others read and that is only added to. Not safe for threads.
 
-    def _calls(self, commands: Sequence[tuple[object, ...]], *, extra_s: float = 0.0) -> list[_Reply]:
-        """The replies to commands sent together. Raises StoreError for the first one that was refused."""
-        for _ in range(_MOVES):
-            replies = self._exchanged(commands, extra_s)
-            moved = next((reply for reply in replies if isinstance(reply, MovedError)), None)
-            if moved is None:
-                break
-            self.close()
-            self._moved = (moved.host, moved.port)
-        for reply in replies:
-            if isinstance(reply, ResponseError):
-                if faults.is_read_only(reply):
-                    self.close()
-                raise faults.reply_fault(reply, where=self._address.shown, what=self.name)
-        return replies
+    Every method raises StoreError where the server cannot be reached or refuses; then some of the entries may
+    be there.
+    """
 
-    def _exchanged(self, commands: Sequence[tuple[object, ...]], extra_s: float) -> list[_Reply]:
-        """Replies of whatever kind. A connection that failed is closed: no reply is taken for another's."""
-        timeout_ms = round(self._timeout_s * 1000)
-        try:
-            if self._connection is None:
-                self._connection = self._door.open(self._moved or self._locate())
-            connection = self._connection
-            connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-            return [_reply(connection, self._timeout_s + extra_s) for _ in commands]
-        except (RedisError, OSError) as error:
-            self.close()
-            self._moved = None
-            raise faults.call_fault(error, where=self._address.shown, timeout_ms=timeout_ms) from error
-        except BaseException:  # interrupted between send and read
-            self.close()
-            raise
+    def append(self, entries: Sequence[Fields], *, max_length: int | None = None) -> None:
+        """Adds entries in their order; with `max_length` the oldest go, read or not, when there are more."""
+        bound = () if max_length is None else ("MAXLEN", "~", max_length)
+        for start in range(0, len(entries), _PAGE):
+            self._calls(
+                [
+                    ("XADD", self._stream, *bound, "*", *(word for pair in fields.items() for word in pair))
+                    for fields in entries[start : start + _PAGE]
+                ]
+            )
+
+    def length(self) -> int:
+        """Entries in the stream."""
+        return int(self._call("XLEN", self._stream))
 
 
 def _reply(connection: AnyConnection, timeout_s: float) -> _Reply:

@@ -101,6 +101,7 @@ def test_arrays_are_read_only(telco: FeatureSchema) -> None:
         ('unit = "months"', "default = 1.5", "not of type int"),
         ('unit = "months"', "default = nan", "not of type int"),
         ('name = "small"', "name = ", "not TOML"),
+        ('name = "small"', "name = " + "[" * 20_000, "is nested too deeply"),
     ],
 )
 def test_a_wrong_schema_says_where_and_why(tmp_path: Path, old: str, new: str, told: str) -> None:
@@ -192,6 +193,19 @@ def test_an_amount_reads_as_it_was_written() -> None:
     stored = np.float32(FEATURES["double"].encode(70.35))
 
     assert FEATURES["double"].decode(stored) == 70.35
+
+
+@given(
+    st.floats(width=32, allow_nan=False, allow_infinity=False)
+    | st.integers(-2 * MAX_EXACT_INT, 2 * MAX_EXACT_INT).map(lambda whole: float(np.float32(whole)))
+)
+def test_a_double_reads_as_numpy_writes_it_the_first_time_and_again(stored: float) -> None:
+    """Whole numbers and numbers seen before take a shorter way to the same decimal, the sign of 0 kept."""
+    expected = repr(float(str(np.float32(stored))))
+
+    read = [FEATURES["double"].decode(stored) for _ in range(2)]
+
+    assert [repr(value) for value in read] == [expected, expected]
 
 
 @pytest.mark.parametrize(

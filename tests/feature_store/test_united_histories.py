@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from store_examples import consent, contact
 from streaming_reference import Happened
 from test_streaming import NOW_MS, STREAMING, applied, happenings
@@ -157,7 +158,7 @@ def test_all_contacts_count_and_come_apart_again(
 
 def test_what_takes_a_contacts_place_stays_with_it() -> None:
     """A reservation of the other that becomes a showing is the other's showing; one that goes is gone."""
-    held = replace(contact(1), outcome=OutcomeType.RESERVED, until_ms=9)
+    held = structs.replace(contact(1), outcome=OutcomeType.RESERVED, until_ms=9)
     own, other = history(("a", contact(2))), part("other", history(("b", held), ("c", held)))
 
     settled = history(("b", contact(1)), ("a", contact(2)), ("d", contact(3)))

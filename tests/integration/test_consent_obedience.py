@@ -17,7 +17,7 @@ from consent_obedience import CHANNEL, FIRST_MS, PURPOSE, Board, Obeyed, Tally, 
 from redis_at_work import PASSWORD, RedisServer
 
 from engine._pb.arbiter.v1 import consent_service_pb2, decision_service_pb2, types_pb2
-from engine.api.client import RemoteArbiter
+from engine.client import ArbiterClient
 from engine.settings import Settings
 from feature_store.redis.store import open_redis
 from feature_store.state import ConsentState
@@ -28,7 +28,7 @@ CUSTOMERS = 150
 OPERATIONS = int(os.environ.get("CONSENT_OPERATIONS", "1000000"))
 
 
-def remote_party(arbiter: RemoteArbiter) -> tuple[Callable[[int, int], object], Callable[[int], Obeyed]]:
+def remote_party(arbiter: ArbiterClient) -> tuple[Callable[[int, int], object], Callable[[int], Obeyed]]:
     """A party that is a client of a server."""
 
     def change(customer: int, version: int) -> object:

@@ -144,9 +144,13 @@ def test_calls_of_all_workers_add_up_and_outlive_them(data_dir: Path, start_serv
     server.wait_for_log(_READY, times=4)
     decide(server, 4)
     after = {name: values(server, name) for name in COUNTED}
+    ended = values(server, "arbiter_workers_ended_total")
+    alive = values(server, "arbiter_process_start_time_seconds")
     server.send(signal.SIGTERM)
     server.wait()
 
+    assert ended == {"": 2}
+    assert len(alive) == 2
     assert before == 12
     assert after["arbiter_rpc_calls_total"][f"OK {DECIDE}"] == 16
     assert after["arbiter_rpc_seconds_count"][DECIDE] == 16

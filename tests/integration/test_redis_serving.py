@@ -19,6 +19,7 @@ from arbiter_at_work import (
     OBJECTOR,
     REPOSITORY,
     RunningServer,
+    connect,
     query,
     scene,
     settings_for,
@@ -26,8 +27,8 @@ from arbiter_at_work import (
 from redis_at_work import PASSWORD, RedisServer
 
 from engine._pb.arbiter.v1 import decision_service_pb2, types_pb2
-from engine.api.client import CallFailed, RemoteArbiter, connect
 from engine.bootstrap import Application, build_server, open_application
+from engine.client import ArbiterClient, CallFailed
 from engine.decisionlog.log import DecisionLog
 from engine.decisionlog.record import decision_bytes
 from engine.demo.cast import CAST
@@ -246,7 +247,7 @@ def _ask_for(
     return replies, max(took)
 
 
-def _reply(arbiter: RemoteArbiter, name: str) -> decision_service_pb2.DecideResponse | None:
+def _reply(arbiter: ArbiterClient, name: str) -> decision_service_pb2.DecideResponse | None:
     try:
         return arbiter.decide(scene(LOYAL, name))
     except CallFailed as failure:

@@ -29,8 +29,8 @@ from arbiter_at_work import (
 )
 
 from engine._pb.arbiter.v1 import consent_service_pb2, types_pb2
-from engine.api.client import CallFailed, RemoteArbiter
 from engine.bootstrap import open_application
+from engine.client import ArbiterClient, CallFailed
 from engine.decisionlog.log import DecisionLog
 
 RETENTION = "business/retention.yaml"
@@ -152,36 +152,41 @@ def test_acknowledged_decisions_survive_kill_9(start_server: Start, data_dir: Pa
         assert all(application.log.read(i) is not None for i in acknowledged)
 
 
-def test_full_disk_stops_decisions_only_and_only_while_it_lasts(alone: _Place) -> None:
-    """No record, no decision; consents can still be asked for; space brings decisions back."""
+def test_full_disk_stops_marketing_only_and_only_while_it_lasts(alone: _Place) -> None:
+    """No record, nothing that must be proven; consents can still be asked for; space brings all back."""
     with alone.server.connect() as arbiter:
         with full_disk(alone.server):
-            refused = failure_of(lambda: arbiter.decide(scene(LOYAL)))
+            unlogged = arbiter.decide(scene(AT_RISK, limit=100))
             objection = marketing(types_pb2.CONSENT_STATE_OBJECTED)
             unrecorded = failure_of(lambda: arbiter.record_consent(objection))
             consents = arbiter.get_consents(ASK_CONSENTS)
         decided = arbiter.decide(scene(LOYAL))
         unchanged = arbiter.decide(scene(AT_RISK, limit=100))
 
-    assert refused.code == "UNAVAILABLE"
-    assert reason_of(refused) == ("DECISION_NOT_LOGGED", "arbiter")
+    assert unlogged.decision_id == ""
+    assert {a.purpose for a in unlogged.actions} <= {"service"}
+    assert "log" in unlogged.degraded_by
+    assert not unlogged.profiled
     assert (unrecorded.code, reason_of(unrecorded)[0]) == ("UNAVAILABLE", "CONSENT_NOT_RECORDED")
     assert consents.effective
     assert decided.decision_id
     assert "marketing" in {a.purpose for a in unchanged.actions}
+    assert unchanged.degraded_by == []
     alone.server.wait_for_log("free or add space")
+    alone.server.wait_for_log("decisions.recorded_again")
 
 
 def test_full_disk_leaves_no_request_id_taken(alone: _Place) -> None:
-    """A request that could not be logged may be sent again with its id."""
+    """A request that could not be logged may be sent again with its id, and is decided again."""
     request = scene(LOYAL, request_id="when-full")
 
     with alone.server.connect() as arbiter:
         with full_disk(alone.server):
-            failed = failure_of(lambda: arbiter.decide(request))
+            unlogged = arbiter.decide(request)
         decided = arbiter.decide(request)
 
-    assert failed.code == "UNAVAILABLE"
+    assert unlogged.decision_id == ""
+    assert "request_id:unkept" in unlogged.degraded_by
     assert decided.decision_id
 
 
@@ -387,7 +392,7 @@ def test_workers_share_request_ids(pair: _Place) -> None:
     assert len(set(ids)) == 1
 
 
-def ask_until_decided(arbiter: RemoteArbiter) -> str:
+def ask_until_decided(arbiter: ArbiterClient) -> str:
     """Sends one request with one id, again where another worker is at it right now."""
     for _ in range(1000):
         try:

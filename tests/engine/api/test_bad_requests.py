@@ -9,19 +9,22 @@ import grpc
 import pytest
 from arbiter_at_work import AT_RISK, LOYAL, failure_of, reason_of, scene
 from google.protobuf.timestamp_pb2 import Timestamp
+from grpc_status import rpc_status
 
 from engine._pb.arbiter.v1 import (
     consent_service_pb2,
     decision_service_pb2,
+    event_service_pb2,
     outcome_service_pb2,
     types_pb2,
 )
-from engine.api.client import CallFailed, RemoteArbiter
+from engine.client import ArbiterClient, CallFailed
+from engine.service.intake import MAX_ATTRIBUTES
 
 Change = Callable[[decision_service_pb2.DecideRequest], object]
 
 
-def refused(arbiter: RemoteArbiter, change: Change) -> CallFailed:
+def refused(arbiter: ArbiterClient, change: Change) -> CallFailed:
     """The refusal of an otherwise good request."""
     request = scene(LOYAL)
     change(request)
@@ -88,7 +91,7 @@ WRONG: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_bad_request_is_refused_by_field(arbiter: RemoteArbiter, case: str) -> None:
+def test_bad_request_is_refused_by_field(arbiter: ArbiterClient, case: str) -> None:
     """INVALID_ARGUMENT with ErrorInfo and a BadRequest that names the field."""
     change, field = WRONG[case]
 
@@ -99,7 +102,7 @@ def test_bad_request_is_refused_by_field(arbiter: RemoteArbiter, case: str) -> N
     assert field in [name for name, _ in failure.violations]
 
 
-def test_every_violated_field_is_named_at_once(arbiter: RemoteArbiter) -> None:
+def test_every_violated_field_is_named_at_once(arbiter: ArbiterClient) -> None:
     """One reply tells of all that is wrong."""
     request = scene(
         LOYAL,
@@ -127,7 +130,7 @@ def test_every_violated_field_is_named_at_once(arbiter: RemoteArbiter) -> None:
     }
 
 
-def test_refusal_repeats_no_value_of_the_request(arbiter: RemoteArbiter) -> None:
+def test_refusal_repeats_no_value_of_the_request(arbiter: ArbiterClient) -> None:
     """Ids, numbers and texts of the customer stay out of errors, and so does the inside of the server."""
     secret = "+41791112233"
     request = scene(LOYAL, secret + "\n", language=secret * 4, request_id=secret + "\n")
@@ -145,7 +148,7 @@ def test_refusal_repeats_no_value_of_the_request(arbiter: RemoteArbiter) -> None
     assert ".py" not in text
 
 
-def test_thousands_of_violations_still_reach_the_client(arbiter: RemoteArbiter) -> None:
+def test_thousands_of_violations_still_reach_the_client(arbiter: ArbiterClient) -> None:
     """The status stays within what clients accept as metadata, and says that there are more."""
     request = scene(LOYAL)
     for field in (request.filter.groups, request.filter.action_ids, request.filter.exclude_action_ids):
@@ -162,7 +165,7 @@ def test_thousands_of_violations_still_reach_the_client(arbiter: RemoteArbiter) 
     assert failure.status.ByteSize() < 5000
 
 
-def test_too_many_context_entries_are_refused(arbiter: RemoteArbiter) -> None:
+def test_too_many_context_entries_are_refused(arbiter: ArbiterClient) -> None:
     """At most 64 entries are looked at."""
     request = scene(LOYAL)
     for number in range(65):
@@ -174,7 +177,7 @@ def test_too_many_context_entries_are_refused(arbiter: RemoteArbiter) -> None:
     assert ("context", "has more than 64 entries") in failure.violations
 
 
-def test_oversized_request_is_refused_and_the_server_goes_on(arbiter: RemoteArbiter) -> None:
+def test_oversized_request_is_refused_and_the_server_goes_on(arbiter: ArbiterClient) -> None:
     """RESOURCE_EXHAUSTED for 2 MiB; the next call on the same channel is answered."""
     request = scene(LOYAL)
     request.context["page"].string_value = "x" * (2 << 20)
@@ -247,7 +250,7 @@ def test_reflection_is_off_unless_asked_for(server_port: int) -> None:
     ],
 )
 def test_bad_consent_is_refused_by_field(
-    arbiter: RemoteArbiter, like: Callable[[str], str], change: dict[str, object], field: str
+    arbiter: ArbiterClient, like: Callable[[str], str], change: dict[str, object], field: str
 ) -> None:
     """Nothing doubtful enters the ledger."""
     good = {"purpose": "marketing", "channel": "any", "state": types_pb2.CONSENT_STATE_GRANTED}
@@ -260,7 +263,7 @@ def test_bad_consent_is_refused_by_field(
     assert [name for name, _ in failure.violations] == [field]
 
 
-def test_empty_consent_names_every_field(arbiter: RemoteArbiter) -> None:
+def test_empty_consent_names_every_field(arbiter: ArbiterClient) -> None:
     """All that is missing is told at once."""
     failure = failure_of(lambda: arbiter.record_consent(consent_service_pb2.RecordConsentRequest()))
 
@@ -269,7 +272,7 @@ def test_empty_consent_names_every_field(arbiter: RemoteArbiter) -> None:
 
 
 @pytest.mark.parametrize("customer_id", ["", "C\n", "C" * 10_000])
-def test_consents_of_a_bad_id_are_refused(arbiter: RemoteArbiter, customer_id: str) -> None:
+def test_consents_of_a_bad_id_are_refused(arbiter: ArbiterClient, customer_id: str) -> None:
     """GetConsents checks the id like every other call."""
     request = consent_service_pb2.GetConsentsRequest(customer_id=customer_id)
 
@@ -278,7 +281,7 @@ def test_consents_of_a_bad_id_are_refused(arbiter: RemoteArbiter, customer_id: s
     assert (failure.code, [name for name, _ in failure.violations]) == ("INVALID_ARGUMENT", ["customer_id"])
 
 
-def test_empty_outcome_names_every_field(arbiter: RemoteArbiter) -> None:
+def test_empty_outcome_names_every_field(arbiter: ArbiterClient) -> None:
     """All required ids are asked for at once."""
     failure = failure_of(lambda: arbiter.record_outcome(outcome_service_pb2.RecordOutcomeRequest()))
 
@@ -300,7 +303,7 @@ def test_empty_outcome_names_every_field(arbiter: RemoteArbiter) -> None:
     ],
 )
 def test_bad_outcome_is_refused_by_field(
-    arbiter: RemoteArbiter, like: Callable[[str], str], change: dict[str, object], field: str
+    arbiter: ArbiterClient, like: Callable[[str], str], change: dict[str, object], field: str
 ) -> None:
     """An outcome needs a type and a time that can be."""
     decided = arbiter.decide(scene(AT_RISK, like(AT_RISK)))
@@ -316,3 +319,54 @@ def test_bad_outcome_is_refused_by_field(
 
     assert failure.code == "INVALID_ARGUMENT"
     assert [name for name, _ in failure.violations] == [field]
+
+
+def test_bytes_that_are_no_message_are_the_callers_fault(server_port: int) -> None:
+    """INVALID_ARGUMENT with our reason, where gRPC alone would say INTERNAL."""
+    with grpc.insecure_channel(f"localhost:{server_port}") as channel:
+        call = channel.unary_unary("/arbiter.v1.DecisionService/Decide")
+
+        with pytest.raises(grpc.RpcError) as caught:
+            call(b"\xff\xff", timeout=10)
+
+    status = rpc_status.from_call(caught.value)  # type: ignore[arg-type]  # a failed call is a Call as well
+    assert status is not None
+    assert reason_of(CallFailed(status)) == ("REQUEST_INVALID", "arbiter")
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"action_id": "a" * 129}, "action_id"),
+        ({"action_id": "a\x00"}, "action_id"),
+        ({"language": "e" * 36}, "language"),
+        ({"decision_id": "d" * 129}, "decision_id"),
+    ],
+)
+def test_endless_request_for_an_explanation_is_refused(
+    arbiter: ArbiterClient, fields: dict[str, str], field: str
+) -> None:
+    """Every text of it has a limit, as elsewhere."""
+    request = decision_service_pb2.ExplainRequest(**({"decision_id": "d"} | fields))
+
+    failure = failure_of(lambda: arbiter.explain(request))
+
+    assert failure.code == "INVALID_ARGUMENT"
+    assert [name for name, _ in failure.violations] == [field]
+
+
+def test_event_of_endless_attributes_is_refused_with_its_batch(arbiter: ArbiterClient) -> None:
+    """It would be kept as a dead letter, whole; one that is as long as may be is judged alone."""
+    request = event_service_pb2.IngestRequest()
+    for event_id, count in (("long", MAX_ATTRIBUTES), ("endless", MAX_ATTRIBUTES + 1)):
+        event = request.events.add(event_id=event_id, type="payment_failed", customer_id=LOYAL)
+        for number in range(count):
+            event.attributes[f"a{number}"].int_value = number
+
+    failure = failure_of(lambda: arbiter.ingest(request))
+    del request.events[1]
+    alone = arbiter.ingest(request)
+
+    assert [name for name, _ in failure.violations] == ["events[1].attributes"]
+    assert alone.results[0].status == event_service_pb2.EVENT_STATUS_REFUSED

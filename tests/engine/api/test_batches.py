@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import grpc
 import pytest
 from arbiter_at_work import AT_RISK, LOYAL, OBJECTOR, failure_of, scene
 from google.rpc import code_pb2, error_details_pb2
 from structlog.testing import capture_logs
 
-from engine._pb.arbiter.v1 import decision_service_pb2, decision_service_pb2_grpc
-from engine.api.client import CallFailed, RemoteArbiter
+from engine._pb.arbiter.v1 import decision_service_pb2
 from engine.api.servicers import DecisionServicer
 from engine.api.status import DOMAIN
 from engine.bootstrap import Application, wall_clock_ms
+from engine.client import ArbiterClient, CallFailed
 from engine.service.decisions import Decisions
 
 Item = decision_service_pb2.DecideBatchItem
 Request = decision_service_pb2.DecideRequest
+Result = decision_service_pb2.DecideBatchResult
 
 
 class _BatchClient:
-    """DecideBatch over a channel, failing the way `RemoteArbiter` does."""
+    """DecideBatch over a channel."""
 
-    def __init__(self, channel: grpc.Channel) -> None:
-        stub = decision_service_pb2_grpc.DecisionServiceStub(channel)
-        self._call = RemoteArbiter(channel, 30.0)._calls(stub.DecideBatch)
+    def __init__(self, client: ArbiterClient) -> None:
+        self._client = client
 
     def decide(self, *items: Item) -> list[decision_service_pb2.DecideBatchResult]:
-        response = self._call(decision_service_pb2.DecideBatchRequest(items=items))
+        response = self._client.decide_batch(decision_service_pb2.DecideBatchRequest(items=items))
         return list(response.results)
 
     def refused(self, *items: Item) -> CallFailed:
@@ -37,10 +34,9 @@ class _BatchClient:
 
 
 @pytest.fixture
-def batch(server_port: int) -> Iterator[_BatchClient]:
+def batch(arbiter: ArbiterClient) -> _BatchClient:
     """A client of DecideBatch."""
-    with grpc.insecure_channel(f"localhost:{server_port}") as channel:
-        yield _BatchClient(channel)
+    return _BatchClient(arbiter)
 
 
 def test_answers_come_in_order_under_their_names(batch: _BatchClient) -> None:
@@ -127,7 +123,7 @@ def test_bug_in_one_item_does_not_harm_the_others(application: Application) -> N
     items = [Item(correlation_id=name, request=scene(LOYAL)) for name in ("1", "2", "3")]
 
     with capture_logs() as logged:
-        results = [servicer._decide_item(item) for item in items]
+        results = [Result.FromString(servicer._decide_item(item, None)) for item in items]
 
     assert [r.error.code for r in results] == [0, code_pb2.INTERNAL, 0]
     assert [entry["event"] for entry in logged] == ["call.failed"]

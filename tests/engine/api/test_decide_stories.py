@@ -19,8 +19,8 @@ from arbiter_at_work import (
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from engine._pb.arbiter.v1 import consent_service_pb2, decision_service_pb2, types_pb2
-from engine.api.client import RemoteArbiter
 from engine.bootstrap import Application
+from engine.client import ArbiterClient
 from engine.demo.cast import CAST, TOLD_APART
 from engine.demo.company import identities_of
 from engine.release import engine_version
@@ -31,21 +31,21 @@ STANDARD = decision_service_pb2.EXPLANATION_DETAIL_STANDARD
 SUMMARY = decision_service_pb2.EXPLANATION_DETAIL_SUMMARY
 
 
-def test_customer_at_risk_who_calls_to_cancel_is_offered_retention_first(arbiter: RemoteArbiter) -> None:
+def test_customer_at_risk_who_calls_to_cancel_is_offered_retention_first(arbiter: ArbiterClient) -> None:
     """A call to cancel is answered with a retention offer."""
     response = arbiter.decide(scene(AT_RISK))
 
     assert response.actions[0].group == "retention"
 
 
-def test_loyal_customer_gets_no_retention_offer(arbiter: RemoteArbiter) -> None:
+def test_loyal_customer_gets_no_retention_offer(arbiter: ArbiterClient) -> None:
     """Discounts do not go to those who would have stayed."""
     response = arbiter.decide(scene(LOYAL, limit=100))
 
     assert [a.action_id for a in response.actions if a.group == "retention"] == []
 
 
-def test_objection_to_marketing_leaves_no_marketing_action(arbiter: RemoteArbiter) -> None:
+def test_objection_to_marketing_leaves_no_marketing_action(arbiter: ArbiterClient) -> None:
     """Who objected to marketing is shown none, and every removal says why."""
     response = arbiter.decide(scene(OBJECTOR, limit=100))
 
@@ -53,7 +53,7 @@ def test_objection_to_marketing_leaves_no_marketing_action(arbiter: RemoteArbite
     assert any(s.stage == types_pb2.STAGE_CONSENT for s in response.suppressed)
 
 
-def test_denied_profiling_keeps_every_model_out(arbiter: RemoteArbiter) -> None:
+def test_denied_profiling_keeps_every_model_out(arbiter: ArbiterClient) -> None:
     """Without consent to profiling there is no score, no model reason and no behavioural input."""
     response = arbiter.decide(scene(UNPROFILED, limit=100, explanation_detail=FULL))
 
@@ -66,7 +66,7 @@ def test_denied_profiling_keeps_every_model_out(arbiter: RemoteArbiter) -> None:
     assert "withheld" in {m.cause for m in response.missing_inputs}
 
 
-def test_profiled_customer_is_scored_by_the_model(arbiter: RemoteArbiter) -> None:
+def test_profiled_customer_is_scored_by_the_model(arbiter: ArbiterClient) -> None:
     """With consent to profiling the reply has a churn band with model reasons."""
     response = arbiter.decide(scene(AT_RISK))
 
@@ -77,7 +77,7 @@ def test_profiled_customer_is_scored_by_the_model(arbiter: RemoteArbiter) -> Non
 
 @pytest.mark.parametrize("cast_id", CAST)
 def test_every_catalogue_action_is_accounted_for(
-    arbiter: RemoteArbiter, application: Application, cast_id: str
+    arbiter: ArbiterClient, application: Application, cast_id: str
 ) -> None:
     """Each action is either returned or suppressed, once, with a stage and reasons."""
     response = arbiter.decide(scene(cast_id))
@@ -89,7 +89,7 @@ def test_every_catalogue_action_is_accounted_for(
 
 @pytest.mark.parametrize("cast_id", CAST)
 def test_reply_has_actions_or_says_why_not_and_words_for_every_reason(
-    arbiter: RemoteArbiter, cast_id: str
+    arbiter: ArbiterClient, cast_id: str
 ) -> None:
     """Either actions or `no_action`; reasons have sentences with nothing left to fill in."""
     response = arbiter.decide(scene(cast_id))
@@ -101,7 +101,7 @@ def test_reply_has_actions_or_says_why_not_and_words_for_every_reason(
         assert "{" not in reason.agent_text + reason.customer_text
 
 
-def test_reply_names_every_version_it_was_made_with(arbiter: RemoteArbiter) -> None:
+def test_reply_names_every_version_it_was_made_with(arbiter: ArbiterClient) -> None:
     """Rules, catalogue and schema by content, models by number, and the engine."""
     versions = arbiter.decide(scene(AT_RISK)).versions
 
@@ -112,7 +112,7 @@ def test_reply_names_every_version_it_was_made_with(arbiter: RemoteArbiter) -> N
     assert versions.engine == engine_version()
 
 
-def test_reply_repeats_what_was_asked_and_is_ranked_by_priority(arbiter: RemoteArbiter) -> None:
+def test_reply_repeats_what_was_asked_and_is_ranked_by_priority(arbiter: ArbiterClient) -> None:
     """Customer, channel and placement come back; ranks count from one as priority falls."""
     response = arbiter.decide(scene(AT_RISK))
 
@@ -126,7 +126,7 @@ def test_reply_repeats_what_was_asked_and_is_ranked_by_priority(arbiter: RemoteA
     assert priorities == sorted(priorities, reverse=True)
 
 
-def test_priority_is_the_product_of_its_factors(arbiter: RemoteArbiter) -> None:
+def test_priority_is_the_product_of_its_factors(arbiter: ArbiterClient) -> None:
     """What the reply shows of a priority multiplies to it."""
     response = arbiter.decide(scene(AT_RISK, limit=100, explanation_detail=FULL))
 
@@ -139,7 +139,7 @@ def test_priority_is_the_product_of_its_factors(arbiter: RemoteArbiter) -> None:
 
 
 @pytest.mark.parametrize("tag", ["fr", "fr-CH", "FR", "fr_CH"])
-def test_texts_come_in_the_language_asked_for(arbiter: RemoteArbiter, tag: str) -> None:
+def test_texts_come_in_the_language_asked_for(arbiter: ArbiterClient, tag: str) -> None:
     """A regional tag falls back to its language."""
     french = arbiter.decide(scene(FRENCH, language="fr"))
     response = arbiter.decide(scene(FRENCH, language=tag))
@@ -150,7 +150,7 @@ def test_texts_come_in_the_language_asked_for(arbiter: RemoteArbiter, tag: str) 
 
 
 @pytest.mark.parametrize("tag", ["", "xx", "rm-CH"])
-def test_unknown_language_falls_back_to_the_first_declared(arbiter: RemoteArbiter, tag: str) -> None:
+def test_unknown_language_falls_back_to_the_first_declared(arbiter: ArbiterClient, tag: str) -> None:
     """A language without texts is answered in English."""
     english = arbiter.decide(scene(AT_RISK, language="en"))
 
@@ -159,7 +159,7 @@ def test_unknown_language_falls_back_to_the_first_declared(arbiter: RemoteArbite
     assert response.actions[0].treatment.headline == english.actions[0].treatment.headline
 
 
-def test_summary_leaves_out_the_suppressed(arbiter: RemoteArbiter) -> None:
+def test_summary_leaves_out_the_suppressed(arbiter: ArbiterClient) -> None:
     """SUMMARY carries actions with reasons only."""
     response = arbiter.decide(scene(AT_RISK, explanation_detail=SUMMARY))
 
@@ -167,7 +167,7 @@ def test_summary_leaves_out_the_suppressed(arbiter: RemoteArbiter) -> None:
     assert list(response.suppressed) == []
 
 
-def test_standard_shows_fates_without_their_priorities(arbiter: RemoteArbiter) -> None:
+def test_standard_shows_fates_without_their_priorities(arbiter: ArbiterClient) -> None:
     """STANDARD carries stage and reasons of what was suppressed, and unspecified means STANDARD."""
     standard = arbiter.decide(scene(AT_RISK, explanation_detail=STANDARD))
     unspecified = arbiter.decide(scene(AT_RISK))
@@ -177,7 +177,7 @@ def test_standard_shows_fates_without_their_priorities(arbiter: RemoteArbiter) -
     assert list(unspecified.suppressed) == list(standard.suppressed)
 
 
-def test_full_shows_priorities_of_candidates_that_lost(arbiter: RemoteArbiter) -> None:
+def test_full_shows_priorities_of_candidates_that_lost(arbiter: ArbiterClient) -> None:
     """FULL adds the factors of what qualified but lost."""
     response = arbiter.decide(scene(AT_RISK, limit=1, explanation_detail=FULL))
 
@@ -187,14 +187,14 @@ def test_full_shows_priorities_of_candidates_that_lost(arbiter: RemoteArbiter) -
 
 
 @pytest.mark.parametrize(("limit", "most"), [(1, 1), (2, 2), (None, 3)])
-def test_limit_bounds_the_actions(arbiter: RemoteArbiter, limit: int | None, most: int) -> None:
+def test_limit_bounds_the_actions(arbiter: ArbiterClient, limit: int | None, most: int) -> None:
     """At most `limit` actions come back; three where it is left out."""
     response = arbiter.decide(scene(AT_RISK, limit=limit))
 
     assert len(response.actions) == most
 
 
-def test_filter_narrows_and_excludes(arbiter: RemoteArbiter) -> None:
+def test_filter_narrows_and_excludes(arbiter: ArbiterClient) -> None:
     """Only the groups asked for and none of the excluded; the rest fails at availability."""
     first = arbiter.decide(scene(AT_RISK)).actions[0].action_id
     wanted = decision_service_pb2.ActionFilter(groups=["retention"], exclude_action_ids=[first])
@@ -206,7 +206,7 @@ def test_filter_narrows_and_excludes(arbiter: RemoteArbiter) -> None:
     assert fate.stage == types_pb2.STAGE_AVAILABILITY
 
 
-def test_filter_may_name_the_only_actions(arbiter: RemoteArbiter) -> None:
+def test_filter_may_name_the_only_actions(arbiter: ArbiterClient) -> None:
     """`action_ids` leaves those alone."""
     wanted = decision_service_pb2.ActionFilter(action_ids=["retention_price_lock"])
 
@@ -216,7 +216,7 @@ def test_filter_may_name_the_only_actions(arbiter: RemoteArbiter) -> None:
 
 
 @pytest.mark.parametrize("position", range(3))
-def test_identity_is_resolved_to_its_customer(arbiter: RemoteArbiter, position: int) -> None:
+def test_identity_is_resolved_to_its_customer(arbiter: ArbiterClient, position: int) -> None:
     """Phone, mail hash and loyalty number each lead to the customer."""
     identity = identities_of(AT_RISK)[position]
     request = scene(AT_RISK)
@@ -227,7 +227,7 @@ def test_identity_is_resolved_to_its_customer(arbiter: RemoteArbiter, position: 
     assert response.customer_id == AT_RISK
 
 
-def test_unknown_identity_is_not_found_and_not_repeated(arbiter: RemoteArbiter) -> None:
+def test_unknown_identity_is_not_found_and_not_repeated(arbiter: ArbiterClient) -> None:
     """NOT_FOUND, without the number in the text."""
     request = scene(AT_RISK)
     request.identity.CopyFrom(types_pb2.Identity(type="phone", value="+41999999999"))
@@ -239,7 +239,7 @@ def test_unknown_identity_is_not_found_and_not_repeated(arbiter: RemoteArbiter) 
     assert "999999" not in str(failure.status)
 
 
-def test_unknown_customer_is_not_found(arbiter: RemoteArbiter) -> None:
+def test_unknown_customer_is_not_found(arbiter: ArbiterClient) -> None:
     """NOT_FOUND for an id nobody has, and for one too long in bytes to be kept."""
     for nobody in ("C9999", "\N{CJK UNIFIED IDEOGRAPH-4E00}" * 128, "\N{GRINNING FACE}" * 128):
         failure = failure_of(lambda nobody=nobody: arbiter.decide(scene(AT_RISK, nobody)))
@@ -250,7 +250,7 @@ def test_unknown_customer_is_not_found(arbiter: RemoteArbiter) -> None:
 
 @pytest.mark.parametrize("kind", ["cookie", "device", "loyalty_number"])
 def test_none_one_and_several_are_three_answers(
-    application: Application, arbiter: RemoteArbiter, like: Callable[[str], str], kind: str
+    application: Application, arbiter: ArbiterClient, like: Callable[[str], str], kind: str
 ) -> None:
     """Of every declared type: nobody is not found, one is meant, and of two nobody is guessed."""
     alone, first, second = (like(AT_RISK) for _ in range(3))
@@ -276,7 +276,7 @@ def test_none_one_and_several_are_three_answers(
     assert reason_of(several) == ("IDENTITY_AMBIGUOUS", "arbiter")
 
 
-def test_shared_phone_is_never_guessed(arbiter: RemoteArbiter) -> None:
+def test_shared_phone_is_never_guessed(arbiter: ArbiterClient) -> None:
     """FAILED_PRECONDITION says how many, not who."""
     request = scene(AT_RISK)
     request.identity.CopyFrom(types_pb2.Identity(type="phone", value=TOLD_APART.phone))
@@ -289,7 +289,7 @@ def test_shared_phone_is_never_guessed(arbiter: RemoteArbiter) -> None:
     assert not any(customer in str(failure.status) for customer in TOLD_APART.customers)
 
 
-def test_next_decision_obeys_an_objection(arbiter: RemoteArbiter, like: Callable[[str], str]) -> None:
+def test_next_decision_obeys_an_objection(arbiter: ArbiterClient, like: Callable[[str], str]) -> None:
     """An objection recorded is an objection obeyed."""
     customer = like(AT_RISK)
     before = arbiter.decide(scene(AT_RISK, customer, limit=100))
@@ -308,7 +308,7 @@ def test_next_decision_obeys_an_objection(arbiter: RemoteArbiter, like: Callable
     assert "marketing" not in {a.purpose for a in after.actions}
 
 
-def test_denying_profiling_stops_scoring_at_once(arbiter: RemoteArbiter, like: Callable[[str], str]) -> None:
+def test_denying_profiling_stops_scoring_at_once(arbiter: ArbiterClient, like: Callable[[str], str]) -> None:
     """The decision after a refusal of profiling uses no model."""
     customer = like(LOYAL)
     before = arbiter.decide(scene(LOYAL, customer))
@@ -345,7 +345,7 @@ EXTREMES = {
 @pytest.mark.parametrize("case", EXTREMES)
 @pytest.mark.parametrize("cast_id", [AT_RISK, LOYAL, UNPROFILED])
 def test_extreme_but_permitted_context_is_decided(
-    arbiter: RemoteArbiter, application: Application, cast_id: str, case: str
+    arbiter: ArbiterClient, application: Application, cast_id: str, case: str
 ) -> None:
     """What the contract permits is answered, logged, and the same when made again."""
     request = scene(cast_id, explanation_detail=FULL)

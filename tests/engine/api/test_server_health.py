@@ -9,13 +9,13 @@ from dataclasses import replace
 
 import grpc
 import pytest
-from arbiter_at_work import LOYAL, scene
+from arbiter_at_work import LOYAL, connect, scene
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from engine.api.client import RemoteArbiter, connect
 from engine.api.gate import CallGate
 from engine.api.server import ApiServer
 from engine.bootstrap import Application, build_server
+from engine.client import ArbiterClient
 from engine.errors import ServerDraining, SetupInvalid
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -100,7 +100,7 @@ def test_second_server_on_a_port_is_refused(application: Application, server: Ap
         build_server(replace(application, settings=taken), reuse_port=False)
 
 
-def test_drained_server_can_be_drained_again(server: ApiServer, arbiter: RemoteArbiter) -> None:
+def test_drained_server_can_be_drained_again(server: ApiServer, arbiter: ArbiterClient) -> None:
     """A second SIGTERM harms nobody, and other servers of the data directory serve on."""
     server.drain(0)
     server.drain(0)

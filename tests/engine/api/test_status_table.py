@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 import structlog
-from arbiter_at_work import LOYAL, failure_of, reason_of, scene
+from arbiter_at_work import LOYAL, connect, failure_of, reason_of, scene
 from google.rpc import code_pb2, error_details_pb2
 
 from engine import errors
@@ -18,7 +18,6 @@ from engine._pb.arbiter.v1 import (
     decision_service_pb2,
     decision_service_pb2_grpc,
 )
-from engine.api.client import connect
 from engine.api.gate import CallGate
 from engine.api.interceptors import ErrorsToStatus, note
 from engine.api.status import CODES, DOMAIN, grpc_code, status_of
@@ -79,7 +78,7 @@ class _Broken(decision_service_pb2_grpc.DecisionServiceServicer):
 
 def test_bug_in_a_servicer_reaches_the_client_as_internal(capfd: pytest.CaptureFixture[str]) -> None:
     """The client learns that it was us, the log learns what it was."""
-    server = grpc.server(ThreadPoolExecutor(1), interceptors=[ErrorsToStatus(CallGate(), UNWATCHED.called)])
+    server = grpc.server(ThreadPoolExecutor(1), interceptors=[ErrorsToStatus(CallGate(), UNWATCHED)])
     decision_service_pb2_grpc.add_DecisionServiceServicer_to_server(_Broken(), server)
     port = server.add_insecure_port("localhost:0")
     server.start()
@@ -113,3 +112,19 @@ def test_log_that_cannot_be_written_changes_no_answer() -> None:
         structlog.reset_defaults()
 
     assert noted == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("kind", "level"),
+    [(errors.DecisionUnknown, "debug"), (errors.TokenInvalid, "debug"), (errors.StateUnavailable, "error")],
+)
+def test_log_does_not_quote_what_callers_send(kind: type[errors.ArbiterError], level: str) -> None:
+    """The cause of a caller's error holds what was sent: a number, say, or half a token. Ours is told."""
+    refusal = kind("a sentence")
+    refusal.__cause__ = ValueError("'+41790000001' is no decision id")
+
+    with structlog.testing.capture_logs() as told:
+        note("Explain", refusal)
+
+    assert [entry["log_level"] for entry in told] == [level]
+    assert ("+4179" in str(told)) is (level == "error")

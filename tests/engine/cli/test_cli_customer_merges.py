@@ -11,7 +11,7 @@ from arbiter_at_work import LOYAL, RunningServer, scene, settings_for
 from typer.testing import Result
 
 from engine._pb.arbiter.v1 import consent_service_pb2, decision_service_pb2, outcome_service_pb2, types_pb2
-from engine.api.client import RemoteArbiter
+from engine.client import ArbiterClient
 from engine.service.identities import IdentityChange, IdentityEntry, identity_log
 from engine.stores import open_store
 from feature_store.state import Identity
@@ -36,7 +36,7 @@ def two_ids(data_dir: Path) -> Path:
 
 
 def says(
-    arbiter: RemoteArbiter, customer_id: str, state: str, purpose: str = "marketing"
+    arbiter: ArbiterClient, customer_id: str, state: str, purpose: str = "marketing"
 ) -> consent_service_pb2.RecordConsentResponse:
     """Tells the server what a customer said, for all channels."""
     record = consent_service_pb2.ConsentRecord(
@@ -46,7 +46,7 @@ def says(
     return arbiter.record_consent(request)
 
 
-def declines(arbiter: RemoteArbiter, made: decision_service_pb2.DecideResponse, action_id: str) -> None:
+def declines(arbiter: ArbiterClient, made: decision_service_pb2.DecideResponse, action_id: str) -> None:
     """Reports a no to one of the actions."""
     arbiter.record_outcome(
         outcome_service_pb2.RecordOutcomeRequest(

@@ -208,8 +208,11 @@ class TableScorer:
     def explain_churn(self, vector: np.ndarray) -> tuple[Contribution, ...]:
         return (Contribution("CHURN_PRICE_RAISES", 0.4, "tenure", "3", "20", "training-expectation/1"),)
 
-    def explain_propensity(self, vector: np.ndarray, action: int) -> tuple[Contribution, ...]:
-        return (Contribution("FIT_LOYALTY_RAISES", 0.2, "tenure", "3", "20", "training-expectation/1"),)
+    def explain_propensities(
+        self, vector: np.ndarray, actions: Sequence[int]
+    ) -> list[tuple[Contribution, ...]]:
+        told = Contribution("FIT_LOYALTY_RAISES", 0.2, "tenure", "3", "20", "training-expectation/1")
+        return [(told,)] * len(actions)
 
 
 def snapshot(

@@ -90,6 +90,28 @@ def test_rotation(journal):
     assert all(1000 <= segment.path.stat().st_size < 1000 + 191 for segment in segments[:6])
 
 
+def test_rotation_by_age(tmp_path):
+    """A segment ends with the first payload that comes so long after it began, however small it is."""
+    with Journal(tmp_path, fsync_interval_ms=100, max_segment_age_ms=1_000) as journal:
+        for now_ms in (5_000, 5_999, 6_000, 6_500, 9_000):
+            journal.append(b"%d" % now_ms, now_ms=now_ms)
+
+    kept = [[frame.payload for frame in frames(segment)] for segment in list_segments(tmp_path)]
+    assert kept == [[b"5000", b"5999"], [b"6000", b"6500"], [b"9000"]]
+
+
+def test_without_an_interval_nobody_waits_for_the_platter(tmp_path, monkeypatch):
+    """It is left to checkpoints and to the system, and still done when the log is closed."""
+    syncs = FsyncCounter(monkeypatch)
+
+    with Journal(tmp_path, fsync_interval_ms=None) as journal:
+        for n in range(5):
+            journal.append(b"x", now_ms=n)
+        while_open = syncs.count
+
+    assert (while_open, syncs.count) == (0, 1)
+
+
 def test_flush_makes_everything_durable(journal):
     """After a flush a power cut loses nothing, whatever segments were written."""
     for i in range(25):

@@ -10,6 +10,7 @@ import pytest
 from decision_examples import decision_record
 from decision_strategies import as_comparable, decision_records, decisions
 from hypothesis import given, settings
+from msgspec import structs
 
 from engine.decisionlog.errors import UnreadableRecord
 from engine.decisionlog.record import decision_bytes, decode_head, decode_record, encode_record
@@ -73,7 +74,7 @@ def test_numbers_json_cannot_hold_are_refused(number):
     """A decision that could not be read again is not logged."""
     record = decision_record()
     best = record.decision.actions[0]
-    best = dataclasses.replace(best, priority=dataclasses.replace(best.priority, propensity=number))
+    best = structs.replace(best, priority=structs.replace(best.priority, propensity=number))
     broken = dataclasses.replace(record.decision, actions=(best,))
 
     with pytest.raises(ValueError, match="NaN or an infinity"):

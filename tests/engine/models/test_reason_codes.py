@@ -247,7 +247,7 @@ def test_the_demos_reasons_show_what_pushes_their_way(demo):
 @given(sizes=st.dictionaries(st.integers(0, 20), st.floats(0, 1)))
 def test_every_place_comes_once_and_none_long_after_a_smaller_one(sizes):
     """The order is one of sizes but for differences that do not count."""
-    order = list(by_size(sizes))
+    order = list(by_size([(size, place) for place, size in sizes.items()]))
 
     assert sorted(order) == sorted(sizes)
     assert all(sizes[order[i]] > max(sizes[later] for later in order[i:]) - CLOSE for i in range(len(order)))

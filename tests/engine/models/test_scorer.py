@@ -113,7 +113,7 @@ def test_reasons_show_values_for_people(scorer, vector):
 
 def test_propensity_reasons_show_no_hidden_input_and_no_target(scorer, vector):
     """What the model was not shown is not shown as its reason, nor is what was asked."""
-    reasons = scorer.explain_propensity(vector, 0)
+    (reasons,) = scorer.explain_propensities(vector, [0])
 
     assert reasons
     assert all(r.reason for r in reasons)
@@ -123,7 +123,7 @@ def test_propensity_reasons_show_no_hidden_input_and_no_target(scorer, vector):
 @pytest.mark.parametrize("action", [1, 4])
 def test_an_action_no_model_knows_has_no_model_reasons(scorer, vector, action):
     """No score, no explanation."""
-    assert scorer.explain_propensity(vector, action) == ()
+    assert list(scorer.explain_propensities(vector, [action])) == [()]
 
 
 def test_threads_get_the_answers_a_single_caller_gets(scorer, schema, rows):
@@ -164,7 +164,8 @@ def test_missing_models_are_an_error_unless_allowed(tmp_path, schema, actions, v
 
     assert scorer.churn(vector) is None
     assert np.isnan(scorer.propensity(vector, np.arange(5))).all()
-    assert scorer.explain_churn(vector) == scorer.explain_propensity(vector, 0) == ()
+    assert scorer.explain_churn(vector) == ()
+    assert list(scorer.explain_propensities(vector, [0])) == [()]
     assert dict(scorer.versions) == {}
     assert scorer.unscored == ("security", "support", "security_bundle", "fax")
 

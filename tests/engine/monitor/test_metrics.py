@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from engine.errors import SetupInvalid
+from engine._pb.arbiter.v1 import consent_service_pb2, decision_service_pb2
+from engine.errors import ConsentNotRecorded, DecisionNotLogged, SetupInvalid
 from engine.monitor import exposition
 from engine.monitor.exposition import exposed, shared_values
-from engine.monitor.metrics import BUCKETS_S, Metrics
+from engine.monitor.metrics import ALERTED, BUCKETS_S, Metrics
 from engine.service.live import LiveSnapshot
 from engine.settings import Settings, load_settings
 
@@ -80,6 +81,25 @@ def test_failures_are_there_before_the_first_one(port: int) -> None:
     assert told["arbiter_rules_last_reload_successful"] == 1
 
 
+def test_what_alerts_at_its_first_time_is_there_before(metrics: Metrics, port: int) -> None:
+    """Errors that page somebody, and a model's refusals from when it scores on; by names that exist."""
+    metrics.scoring({"churn": 1})
+
+    told = read(port)
+
+    methods = {
+        f"{service.full_name}/{method.name}"
+        for file in (decision_service_pb2, consent_service_pb2)
+        for service in file.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    }
+    assert {method for method, _ in ALERTED} <= methods
+    assert {reason for _, reason in ALERTED} == {DecisionNotLogged.reason, ConsentNotRecorded.reason}
+    assert all(told[f"arbiter_rpc_errors_total,method={m},reason={reason}"] == 0 for m, reason in ALERTED)
+    assert told["arbiter_models_refused_total,model=churn"] == 0
+    assert told["arbiter_rollout_changes_total,change=roll_back,model=churn"] == 0
+
+
 def test_only_the_version_that_serves_is_named(metrics: Metrics, port: int) -> None:
     """The one before is not there any more, also where it comes back later."""
     versions = []
@@ -130,6 +150,59 @@ def test_what_models_and_rollouts_do_is_counted(metrics: Metrics, port: int) -> 
     assert told["arbiter_models_shadow_decisions_total,model=churn,result=scored"] == 2
     assert told["arbiter_models_shadow_decisions_total,model=churn,result=dropped"] == 1
     assert told["arbiter_rollout_changes_total,change=roll_back,model=churn"] == 1
+
+
+def test_calls_that_are_shed_are_counted_by_priority_and_reason(metrics: Metrics, port: int) -> None:
+    """So that one sees who was turned away, and by which limit."""
+    for priority in ("batch", "batch", "web"):
+        metrics.shed(priority, "queue_full")
+
+    told = read(port)
+
+    assert told["arbiter_shed_calls_total,priority=batch,reason=queue_full"] == 2
+    assert told["arbiter_shed_calls_total,priority=web,reason=queue_full"] == 1
+
+
+def test_degraded_decisions_are_counted_by_the_kind_of_what_lacked(metrics: Metrics, port: int) -> None:
+    """Names of models and features stay out: a decision names them, and they are many."""
+    for by in ("model:churn", "model:propensity", "features:tenure:stale", "consents"):
+        metrics.degraded(by)
+
+    told = read(port)
+
+    counted = {name: value for name, value in told.items() if name.startswith("arbiter_degraded")}
+    assert counted == {
+        "arbiter_degraded_decisions_total,by=consents": 1,
+        "arbiter_degraded_decisions_total,by=features": 1,
+        "arbiter_degraded_decisions_total,by=model": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    "hostile", ["C0131", "+41 79 000 00 00", "anna@example.com", "x" * 41, "", 'a"} 1', "a\nb", "é"]
+)
+def test_no_text_that_somebody_sent_becomes_a_label(metrics: Metrics, port: int, hostile: str) -> None:
+    """Whatever reaches the port by mistake is counted as another."""
+    metrics.shed(hostile, hostile)
+    metrics.degraded(hostile)
+
+    told = read(port)
+
+    assert told["arbiter_shed_calls_total,priority=other,reason=other"] == 1
+    assert told["arbiter_degraded_decisions_total,by=other"] == 1
+
+
+def test_labels_stay_few_however_many_words_come(metrics: Metrics, port: int) -> None:
+    """A series lives as long as its process."""
+    for number in range(1000):
+        metrics.shed(f"priority{number}", f"reason{number}")
+        metrics.degraded(f"kind{number}:of it")
+
+    told = read(port)
+
+    assert len([name for name in told if name.startswith("arbiter_shed_calls")]) == 17
+    assert len([name for name in told if name.startswith("arbiter_degraded")]) == 17
+    assert sum(value for name, value in told.items() if name.startswith("arbiter_shed_calls")) == 1000
 
 
 def test_a_live_snapshot_tells_of_what_serves_and_of_what_is_refused(metrics: Metrics, port: int) -> None:
@@ -217,7 +290,7 @@ def test_without_a_folder_in_memory_the_one_for_temporary_files_is_used(
 
     with shared_values() as values:
         assert values.folder.parent == tmp_path
-        assert list(values.collect()) == []
+        assert [metric.name for metric in values.collect()] == ["arbiter_workers_ended"]
 
     assert exposition.os.environ["PROMETHEUS_MULTIPROC_DIR"] == "before"
 

@@ -19,7 +19,6 @@ from rollout_models import publish_broken, publish_shifted, publish_with_reason
 from structlog.testing import capture_logs
 
 from engine import publishing
-from engine.api.client import CallFailed
 from engine.bootstrap import (
     Application,
     model_servers,
@@ -28,6 +27,7 @@ from engine.bootstrap import (
     watch_models,
     watch_rules,
 )
+from engine.client import CallFailed
 from engine.lineup import Lineups
 from engine.models.shelf import ModelShelf
 from engine.rulefiles import model_reasons

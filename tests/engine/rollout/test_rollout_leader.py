@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
@@ -91,8 +91,10 @@ class Planted:
     def explain_churn(self, vector: Vector) -> tuple[Contribution, ...]:
         return self._scorer.explain_churn(vector)
 
-    def explain_propensity(self, vector: Vector, action: int) -> tuple[Contribution, ...]:
-        return self._scorer.explain_propensity(vector, action)
+    def explain_propensities(
+        self, vector: Vector, actions: Sequence[int]
+    ) -> Sequence[tuple[Contribution, ...]]:
+        return self._scorer.explain_propensities(vector, actions)
 
 
 def plant(application: Application, *, fails: bool = False, takes_s: float = 0.0) -> None:

@@ -115,7 +115,7 @@ def test_a_vector_that_was_not_scored_before_is_scored_by_the_models(
         scorer.propensity(other, np.arange(3)), remembered.propensity(other, np.arange(3))
     )
     assert scorer.explain_churn(known) == remembered.explain_churn(known)
-    assert scorer.explain_propensity(known, 0) == remembered.explain_propensity(known, 0)
+    assert scorer.explain_propensities(known, [0]) == remembered.explain_propensities(known, [0])
 
 
 def test_scores_of_other_models_are_refused(demo_snapshot: Snapshot, demo_cast: list[Case]) -> None:

@@ -15,11 +15,11 @@ from statistics import median
 from typing import Any
 
 import pytest
+from arbiter_at_work import connect
 from structlog.testing import capture_logs
 
 from engine import publishing
 from engine._pb.arbiter.v1 import decision_service_pb2
-from engine.api.client import connect
 from engine.bootstrap import Application, open_application, wall_clock_ms, watch_rules
 from engine.core.reasons import BELOW_THRESHOLD
 from engine.core.snapshot import Snapshot

@@ -72,3 +72,12 @@ def test_plain_rows_name_our_fields(tmp_path: Path) -> None:
     assert (said.state, said.channel, said.recorded_at_ms) == (ConsentState.GRANTED, "email", 1000)
     assert said.valid_until_ms == 1_767_222_000_000
     assert said.terms.recipients == ("Acme",)
+
+
+def test_mapping_without_end_is_refused(tmp_path: Path) -> None:
+    """A tower of brackets is an error in words, as other damage is."""
+    path = tmp_path / "tower.toml"
+    path.write_text("columns = " + "[" * 20_000)
+
+    with pytest.raises(FileInvalid, match="nested too deeply"):
+        read_mapping(path, FileFormat.CSV)

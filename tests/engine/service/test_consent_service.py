@@ -8,8 +8,8 @@ from arbiter_at_work import AT_RISK, LOYAL, failure_of, reason_of
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from engine._pb.arbiter.v1 import consent_service_pb2, types_pb2
-from engine.api.client import RemoteArbiter
 from engine.bootstrap import Application, wall_clock_ms
+from engine.client import ArbiterClient
 from feature_store.state import ConsentState
 
 GRANTED, OBJECTED = types_pb2.CONSENT_STATE_GRANTED, types_pb2.CONSENT_STATE_OBJECTED
@@ -25,7 +25,7 @@ def consent(
 
 
 def effective(
-    arbiter: RemoteArbiter, customer_id: str, purpose: str = "marketing"
+    arbiter: ArbiterClient, customer_id: str, purpose: str = "marketing"
 ) -> dict[str, types_pb2.ConsentUsed]:
     """What is effective for a purpose, by channel."""
     held = arbiter.get_consents(consent_service_pb2.GetConsentsRequest(customer_id=customer_id))
@@ -33,7 +33,7 @@ def effective(
 
 
 def test_recorded_consent_is_in_the_ledger_at_its_position(
-    arbiter: RemoteArbiter, application: Application, like: Callable[[str], str]
+    arbiter: ArbiterClient, application: Application, like: Callable[[str], str]
 ) -> None:
     """The position names the entry, with all that was said about it."""
     customer = like(LOYAL)
@@ -48,7 +48,7 @@ def test_recorded_consent_is_in_the_ledger_at_its_position(
     assert (entry.consent.actor, entry.consent.evidence) == ("agent:17", "call-99")
 
 
-def test_positions_grow(arbiter: RemoteArbiter, like: Callable[[str], str]) -> None:
+def test_positions_grow(arbiter: ArbiterClient, like: Callable[[str], str]) -> None:
     """Later entries of one server have higher positions."""
     customer = like(LOYAL)
 
@@ -59,7 +59,7 @@ def test_positions_grow(arbiter: RemoteArbiter, like: Callable[[str], str]) -> N
     assert 0 < positions[0] < positions[1]
 
 
-def test_reply_fills_in_the_time(arbiter: RemoteArbiter, like: Callable[[str], str]) -> None:
+def test_reply_fills_in_the_time(arbiter: ArbiterClient, like: Callable[[str], str]) -> None:
     """Without a time it is now; a time of a fast clock is brought back to now."""
     before = wall_clock_ms() // 1000
     ahead = Timestamp(seconds=before + 200)
@@ -72,7 +72,7 @@ def test_reply_fills_in_the_time(arbiter: RemoteArbiter, like: Callable[[str], s
     assert before <= fast.record_time.seconds <= after
 
 
-def test_consents_are_effective_per_channel(arbiter: RemoteArbiter, like: Callable[[str], str]) -> None:
+def test_consents_are_effective_per_channel(arbiter: ArbiterClient, like: Callable[[str], str]) -> None:
     """A channel's own refusal holds there; elsewhere the record for any channel does."""
     customer = like(LOYAL)
 
@@ -87,7 +87,7 @@ def test_consents_are_effective_per_channel(arbiter: RemoteArbiter, like: Callab
 
 
 def test_every_purpose_is_told_on_every_channel(
-    arbiter: RemoteArbiter, application: Application, like: Callable[[str], str]
+    arbiter: ArbiterClient, application: Application, like: Callable[[str], str]
 ) -> None:
     """GetConsents leaves no purpose out."""
     held = arbiter.get_consents(consent_service_pb2.GetConsentsRequest(customer_id=like(LOYAL)))
@@ -99,7 +99,7 @@ def test_every_purpose_is_told_on_every_channel(
 
 
 def test_records_come_ordered_by_purpose_and_channel(
-    arbiter: RemoteArbiter, like: Callable[[str], str]
+    arbiter: ArbiterClient, like: Callable[[str], str]
 ) -> None:
     """The latest record of each, in a stable order."""
     customer = like(LOYAL)
@@ -117,7 +117,7 @@ def test_records_come_ordered_by_purpose_and_channel(
     ]
 
 
-def test_grant_ends_at_its_time(arbiter: RemoteArbiter, like: Callable[[str], str]) -> None:
+def test_grant_ends_at_its_time(arbiter: ArbiterClient, like: Callable[[str], str]) -> None:
     """A grant whose validity is over is EXPIRED and permits nothing."""
     customer, now_s = like(LOYAL), wall_clock_ms() // 1000
     ended = {"record_time": Timestamp(seconds=now_s - 60), "expire_time": Timestamp(seconds=now_s - 1)}
@@ -129,7 +129,7 @@ def test_grant_ends_at_its_time(arbiter: RemoteArbiter, like: Callable[[str], st
 
 
 def test_older_consent_does_not_replace_a_newer_one(
-    arbiter: RemoteArbiter, like: Callable[[str], str]
+    arbiter: ArbiterClient, like: Callable[[str], str]
 ) -> None:
     """What comes in late is kept in the ledger and changes nothing."""
     customer, now_s = like(AT_RISK), wall_clock_ms() // 1000
@@ -142,7 +142,7 @@ def test_older_consent_does_not_replace_a_newer_one(
 
 
 def test_consent_of_nobody_is_not_found_and_not_recorded(
-    arbiter: RemoteArbiter, application: Application
+    arbiter: ArbiterClient, application: Application
 ) -> None:
     """NOT_FOUND, and the ledger stays as it was."""
     before = sum(1 for _ in application.ledger.replay())
@@ -154,7 +154,7 @@ def test_consent_of_nobody_is_not_found_and_not_recorded(
     assert sum(1 for _ in application.ledger.replay()) == before
 
 
-def test_consents_of_nobody_are_not_found(arbiter: RemoteArbiter) -> None:
+def test_consents_of_nobody_are_not_found(arbiter: ArbiterClient) -> None:
     """GetConsents of an unknown customer is NOT_FOUND, not an empty list."""
     request = consent_service_pb2.GetConsentsRequest(customer_id="C9999")
 

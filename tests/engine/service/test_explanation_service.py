@@ -22,8 +22,8 @@ from arbiter_at_work import (
 )
 
 from engine._pb.arbiter.v1 import decision_service_pb2
-from engine.api.client import RemoteArbiter
 from engine.bootstrap import Application, open_application
+from engine.client import ArbiterClient
 from engine.decisionlog.log import DecisionLog
 from engine.demo.cast import CAST
 from engine.errors import SetupInvalid
@@ -31,13 +31,13 @@ from engine.errors import SetupInvalid
 FULL = decision_service_pb2.EXPLANATION_DETAIL_FULL
 
 
-def explain(arbiter: RemoteArbiter, decision_id: str, **fields: str) -> decision_service_pb2.ExplainResponse:
+def explain(arbiter: ArbiterClient, decision_id: str, **fields: str) -> decision_service_pb2.ExplainResponse:
     """The explanation of a decision."""
     return arbiter.explain(decision_service_pb2.ExplainRequest(decision_id=decision_id, **fields))
 
 
 def test_decision_is_on_disk_before_its_reply(
-    arbiter: RemoteArbiter, application: Application, like: Callable[[str], str]
+    arbiter: ArbiterClient, application: Application, like: Callable[[str], str]
 ) -> None:
     """Another reader of the files finds the record right after the reply."""
     customer = like(AT_RISK)
@@ -51,7 +51,7 @@ def test_decision_is_on_disk_before_its_reply(
 
 
 @pytest.mark.parametrize("cast_id", CAST)
-def test_explanation_is_the_decision_in_full(arbiter: RemoteArbiter, cast_id: str) -> None:
+def test_explanation_is_the_decision_in_full(arbiter: ArbiterClient, cast_id: str) -> None:
     """Explain gives what FULL would have given, word for word."""
     decided = arbiter.decide(scene(cast_id, explanation_detail=FULL))
 
@@ -60,7 +60,7 @@ def test_explanation_is_the_decision_in_full(arbiter: RemoteArbiter, cast_id: st
     assert explained.decision == decided
 
 
-def test_explanation_of_a_summary_is_full(arbiter: RemoteArbiter) -> None:
+def test_explanation_of_a_summary_is_full(arbiter: ArbiterClient) -> None:
     """The log holds all of it, whatever the reply carried."""
     request = scene(LOYAL, explanation_detail=decision_service_pb2.EXPLANATION_DETAIL_SUMMARY)
 
@@ -69,7 +69,7 @@ def test_explanation_of_a_summary_is_full(arbiter: RemoteArbiter) -> None:
     assert explained.decision.suppressed
 
 
-def test_explanation_shows_the_inputs_that_rules_saw(arbiter: RemoteArbiter) -> None:
+def test_explanation_shows_the_inputs_that_rules_saw(arbiter: ArbiterClient) -> None:
     """Context and features are there by name; without profiling behaviour is not."""
     decided = arbiter.decide(scene(AT_RISK))
     unprofiled = arbiter.decide(scene(UNPROFILED))
@@ -83,7 +83,7 @@ def test_explanation_shows_the_inputs_that_rules_saw(arbiter: RemoteArbiter) -> 
     assert "features.support_calls_30d" not in fewer
 
 
-def test_explanation_of_one_action_tells_its_fate_alone(arbiter: RemoteArbiter) -> None:
+def test_explanation_of_one_action_tells_its_fate_alone(arbiter: ArbiterClient) -> None:
     """`action_id` narrows to that action."""
     decided = arbiter.decide(scene(AT_RISK))
     lost = decided.suppressed[0].action_id
@@ -94,7 +94,7 @@ def test_explanation_of_one_action_tells_its_fate_alone(arbiter: RemoteArbiter) 
     assert [s.action_id for s in explained.decision.suppressed] == [lost]
 
 
-def test_explanation_may_be_in_another_language(arbiter: RemoteArbiter) -> None:
+def test_explanation_may_be_in_another_language(arbiter: ArbiterClient) -> None:
     """Texts come in the language asked for, by default in that of the decision."""
     decided = arbiter.decide(scene(FRENCH))
 
@@ -106,7 +106,7 @@ def test_explanation_may_be_in_another_language(arbiter: RemoteArbiter) -> None:
 
 
 @pytest.mark.parametrize("made_up", ["nothing", "0" * 26, "../../x", "\N{GRINNING FACE}"])
-def test_made_up_decision_is_not_found(arbiter: RemoteArbiter, made_up: str) -> None:
+def test_made_up_decision_is_not_found(arbiter: ArbiterClient, made_up: str) -> None:
     """NOT_FOUND for what is no id and for what was never given out."""
     failure = failure_of(lambda: explain(arbiter, made_up))
 
@@ -114,7 +114,7 @@ def test_made_up_decision_is_not_found(arbiter: RemoteArbiter, made_up: str) -> 
     assert reason_of(failure) == ("DECISION_UNKNOWN", "arbiter")
 
 
-def test_changed_decision_id_is_not_found(arbiter: RemoteArbiter) -> None:
+def test_changed_decision_id_is_not_found(arbiter: ArbiterClient) -> None:
     """One character off is another id."""
     decision_id = arbiter.decide(scene(LOYAL)).decision_id
 
@@ -126,14 +126,14 @@ def test_changed_decision_id_is_not_found(arbiter: RemoteArbiter) -> None:
 
 
 @pytest.mark.parametrize("bad", ["", "d\n", "d" * 129])
-def test_bad_decision_id_is_refused(arbiter: RemoteArbiter, bad: str) -> None:
+def test_bad_decision_id_is_refused(arbiter: ArbiterClient, bad: str) -> None:
     """An id is 1 to 128 printable characters."""
     failure = failure_of(lambda: explain(arbiter, bad))
 
     assert (failure.code, failure.violations[0][0]) == ("INVALID_ARGUMENT", "decision_id")
 
 
-def test_unknown_action_of_a_decision_is_not_found(arbiter: RemoteArbiter) -> None:
+def test_unknown_action_of_a_decision_is_not_found(arbiter: ArbiterClient) -> None:
     """An action that the decision did not know has no fate to tell."""
     decision_id = arbiter.decide(scene(LOYAL)).decision_id
 

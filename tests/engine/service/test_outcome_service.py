@@ -9,8 +9,8 @@ from arbiter_at_work import AT_RISK, failure_of, in_threads, reason_of, scene
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from engine._pb.arbiter.v1 import decision_service_pb2, outcome_service_pb2, types_pb2
-from engine.api.client import RemoteArbiter
 from engine.bootstrap import Application
+from engine.client import ArbiterClient
 
 SHOWN = types_pb2.OUTCOME_TYPE_SHOWN
 DECLINED = types_pb2.OUTCOME_TYPE_DECLINED
@@ -30,7 +30,7 @@ def outcome(
 
 
 def test_outcome_is_recorded_once(
-    arbiter: RemoteArbiter, application: Application, like: Callable[[str], str]
+    arbiter: ArbiterClient, application: Application, like: Callable[[str], str]
 ) -> None:
     """A repeat says that it is one and changes nothing."""
     customer = like(AT_RISK)
@@ -47,7 +47,7 @@ def test_outcome_is_recorded_once(
 
 
 def test_outcome_sent_by_many_threads_counts_once(
-    arbiter: RemoteArbiter, application: Application, like: Callable[[str], str]
+    arbiter: ArbiterClient, application: Application, like: Callable[[str], str]
 ) -> None:
     """Exactly one of the senders is told that it was first."""
     customer = like(AT_RISK)
@@ -63,7 +63,7 @@ def test_outcome_sent_by_many_threads_counts_once(
 
 
 def test_declined_action_stays_away_from_the_next_decision_on(
-    arbiter: RemoteArbiter, like: Callable[[str], str]
+    arbiter: ArbiterClient, like: Callable[[str], str]
 ) -> None:
     """contact.after-decline silences what was declined, and the reason names it."""
     customer = like(AT_RISK)
@@ -78,7 +78,7 @@ def test_declined_action_stays_away_from_the_next_decision_on(
     assert "contact.after-decline" in {r.rule_id for r in fate.reasons}
 
 
-def test_cap_counts_every_showing_and_then_holds(arbiter: RemoteArbiter, like: Callable[[str], str]) -> None:
+def test_cap_counts_every_showing_and_then_holds(arbiter: ArbiterClient, like: Callable[[str], str]) -> None:
     """contact.retention-group-cap allows four in 30 days, over all actions of the group."""
     customer = like(AT_RISK)
     groups = []
@@ -91,7 +91,7 @@ def test_cap_counts_every_showing_and_then_holds(arbiter: RemoteArbiter, like: C
     assert groups[4] != "retention"
 
 
-def test_outcome_of_a_fast_clock_counts_at_once(arbiter: RemoteArbiter, like: Callable[[str], str]) -> None:
+def test_outcome_of_a_fast_clock_counts_at_once(arbiter: ArbiterClient, like: Callable[[str], str]) -> None:
     """A time up to five minutes ahead is taken, and policies do not wait for it."""
     customer = like(AT_RISK)
     decided = arbiter.decide(scene(AT_RISK, customer))
@@ -105,7 +105,7 @@ def test_outcome_of_a_fast_clock_counts_at_once(arbiter: RemoteArbiter, like: Ca
 
 @pytest.mark.parametrize("made_up", ["nothing", "0" * 26, "../../etc/passwd", "d" * 128])
 def test_outcome_of_an_unknown_decision_is_not_found(
-    arbiter: RemoteArbiter, like: Callable[[str], str], made_up: str
+    arbiter: ArbiterClient, like: Callable[[str], str], made_up: str
 ) -> None:
     """NOT_FOUND for ids that are none and ids that nobody was given."""
     decided = arbiter.decide(scene(AT_RISK, like(AT_RISK)))
@@ -118,7 +118,7 @@ def test_outcome_of_an_unknown_decision_is_not_found(
 
 @pytest.mark.parametrize("which", ["suppressed", "unknown"])
 def test_outcome_of_an_action_not_returned_is_refused(
-    arbiter: RemoteArbiter, like: Callable[[str], str], which: str
+    arbiter: ArbiterClient, like: Callable[[str], str], which: str
 ) -> None:
     """FAILED_PRECONDITION for an action that the decision suppressed or never knew."""
     decided = arbiter.decide(scene(AT_RISK, like(AT_RISK)))
@@ -130,7 +130,7 @@ def test_outcome_of_an_action_not_returned_is_refused(
     assert reason_of(failure) == ("ACTION_NOT_RETURNED", "arbiter")
 
 
-def test_refused_outcome_may_be_sent_corrected(arbiter: RemoteArbiter, like: Callable[[str], str]) -> None:
+def test_refused_outcome_may_be_sent_corrected(arbiter: ArbiterClient, like: Callable[[str], str]) -> None:
     """A refusal does not use up the outcome id."""
     decided = arbiter.decide(scene(AT_RISK, like(AT_RISK)))
     failure_of(lambda: arbiter.record_outcome(outcome(decided, action_id="nothing")))

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from arbiter_at_work import LOYAL, copied_rules, query, reasons_of, scene, settings_for
 from google.protobuf.timestamp_pb2 import Timestamp
+from msgspec import structs
 
 from engine._pb.arbiter.v1 import consent_service_pb2, types_pb2
-from engine.api.client import RemoteArbiter
 from engine.bootstrap import Application, open_application
+from engine.client import ArbiterClient
 from engine.core.consent import GPC
 from engine.decisionlog.ledger import OutcomeEntry, outcome_log
 from engine.domain import LegalBasis
@@ -125,7 +126,7 @@ def test_outcomes_of_earlier_engines_are_looked_up(
 
 
 def test_the_ledger_keeps_what_the_customer_was_told(
-    arbiter: RemoteArbiter, like: Callable[[str], str]
+    arbiter: ArbiterClient, like: Callable[[str], str]
 ) -> None:
     """Notice, law, recipients and the rest come back with the record, and the position leads to it."""
     customer = like(LOYAL)
@@ -208,7 +209,8 @@ def test_an_answer_goes_out_where_the_objection_cannot_be_kept(keeping: Applicat
         decided,
         request=replace(decided.request, global_privacy_control=True),
         decision=replace(
-            decided.decision, consents=tuple(replace(u, signal=GPC) for u in decided.decision.consents)
+            decided.decision,
+            consents=tuple(structs.replace(u, signal=GPC) for u in decided.decision.consents),
         ),
     )
     asked = []
@@ -222,7 +224,7 @@ def test_an_answer_goes_out_where_the_objection_cannot_be_kept(keeping: Applicat
     assert asked == [used.purpose for used in decided.decision.consents]
 
 
-def test_a_client_passes_the_signal_on(arbiter: RemoteArbiter, like: Callable[[str], str]) -> None:
+def test_a_client_passes_the_signal_on(arbiter: ArbiterClient, like: Callable[[str], str]) -> None:
     """Over the wire it removes what it objects to, and the reply says in words that the browser said so."""
     request = scene(LOYAL, like(LOYAL))
     request.privacy_signals.global_privacy_control = True

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from arbiter_at_work import AT_RISK, LOYAL, failure_of, in_threads, query, reason_of, scene
 
-from engine.api.client import RemoteArbiter
 from engine.bootstrap import Application, wall_clock_ms
+from engine.client import ArbiterClient
 from engine.decisionlog.log import DecisionLog
 from engine.errors import RequestIdReused, RequestInProgress
 from engine.service.decisions import Decisions
@@ -51,7 +51,7 @@ def logged(application: Application, customer_id: str) -> list[str]:
 
 
 def test_repeated_request_gets_the_first_reply_to_the_byte(
-    arbiter: RemoteArbiter, application: Application, like: Callable[[str], str]
+    arbiter: ArbiterClient, application: Application, like: Callable[[str], str]
 ) -> None:
     """The same request with the same id is answered alike and logged once."""
     customer = like(AT_RISK)
@@ -65,7 +65,7 @@ def test_repeated_request_gets_the_first_reply_to_the_byte(
 
 
 def test_requests_without_an_id_are_decided_each(
-    arbiter: RemoteArbiter, application: Application, like: Callable[[str], str]
+    arbiter: ArbiterClient, application: Application, like: Callable[[str], str]
 ) -> None:
     """Nothing is remembered of a request that does not ask for it."""
     customer = like(LOYAL)
@@ -78,7 +78,7 @@ def test_requests_without_an_id_are_decided_each(
 
 @pytest.mark.parametrize("change", [{"limit": 1}, {"placement": ""}, {"language": "fr"}])
 def test_another_request_with_a_used_id_is_refused(
-    arbiter: RemoteArbiter, like: Callable[[str], str], change: dict[str, object]
+    arbiter: ArbiterClient, like: Callable[[str], str], change: dict[str, object]
 ) -> None:
     """ALREADY_EXISTS rather than an answer to something else."""
     customer = like(AT_RISK)
@@ -92,7 +92,7 @@ def test_another_request_with_a_used_id_is_refused(
     assert reason_of(failure) == ("REQUEST_ID_REUSED", "arbiter")
 
 
-def test_one_id_for_two_customers_is_refused(arbiter: RemoteArbiter, like: Callable[[str], str]) -> None:
+def test_one_id_for_two_customers_is_refused(arbiter: ArbiterClient, like: Callable[[str], str]) -> None:
     """No customer gets another one's decision."""
     first, second = like(AT_RISK), like(AT_RISK)
     arbiter.decide(scene(AT_RISK, first, request_id=f"mine-{first}"))
@@ -104,7 +104,7 @@ def test_one_id_for_two_customers_is_refused(arbiter: RemoteArbiter, like: Calla
 
 
 def test_many_threads_with_one_id_make_one_decision(
-    arbiter: RemoteArbiter, application: Application, like: Callable[[str], str]
+    arbiter: ArbiterClient, application: Application, like: Callable[[str], str]
 ) -> None:
     """Clients that retry at the same moment all get the same decision."""
     customer = like(LOYAL)
@@ -204,7 +204,7 @@ def test_used_id_is_refused_in_the_use_case(decisions: Decisions, like: Callable
         decisions.decide(query(LOYAL, customer, request_id=f"reused-{customer}", limit=1))
 
 
-def test_refused_request_leaves_its_id_free(arbiter: RemoteArbiter, like: Callable[[str], str]) -> None:
+def test_refused_request_leaves_its_id_free(arbiter: ArbiterClient, like: Callable[[str], str]) -> None:
     """What was not decided may be sent again, corrected, with the same id."""
     customer = like(LOYAL)
     failure_of(lambda: arbiter.decide(scene(LOYAL, customer, request_id=f"free-{customer}", limit=0)))

@@ -327,7 +327,9 @@ class DecideResponse(_message.Message):
     CHURN_RISK_FIELD_NUMBER: _builtins.int
     PLACEMENT_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
-    """Opaque id of the decision in the log, for outcomes, Explain and replay."""
+    """Opaque id of the decision in the log, for outcomes, Explain and replay. Empty where the log takes nothing
+    now ("log" in `degraded_by`): then only purposes that rest on a contract go on.
+    """
     customer_id: _builtins.str
     """Customer the identity resolved to; of who was merged into another, that one."""
     channel: _builtins.str

@@ -128,7 +128,7 @@ class Event(_message.Message):
 
     @_builtins.property
     def attributes(self) -> _containers.MessageMap[_builtins.str, Global___AttributeValue]:
-        """What the type declares, by name; required ones must be there."""
+        """What the type declares, by name; required ones must be there. At most 64."""
 
     def __init__(
         self,

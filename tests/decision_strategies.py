@@ -1,7 +1,6 @@
 """Strategies for any decision record there can be."""
 
-import dataclasses
-from dataclasses import fields
+import inspect
 from typing import Any
 
 import numpy as np
@@ -78,9 +77,14 @@ for enum in (
     _by_type[enum.__name__] = st.sampled_from(enum)
 
 
+def _parts(kind: type[Any]) -> dict[str, str]:
+    """Names of the fields of a dataclass or struct, with their types as they are written."""
+    return {name: str(kind.__annotations__[name]) for name in inspect.signature(kind).parameters}
+
+
 def _any(kind: type[Any]) -> st.SearchStrategy[Any]:
-    """Any value of a dataclass whose field types are in `_by_type`; then that type is in it, too."""
-    built = st.builds(kind, **{part.name: _by_type[str(part.type)] for part in fields(kind)})
+    """Any value of a class whose field types are in `_by_type`; then that type is in it, too."""
+    built = st.builds(kind, **{name: _by_type[of_type] for name, of_type in _parts(kind).items()})
     _by_type[kind.__name__] = built
     _by_type[f"{kind.__name__} | None"] = st.none() | built
     _by_type[f"tuple[{kind.__name__}, ...]"] = st.lists(built, max_size=2).map(tuple)
@@ -88,7 +92,7 @@ def _any(kind: type[Any]) -> st.SearchStrategy[Any]:
     return built
 
 
-for dataclass in (
+for kind in (
     Reason,
     Lever,
     Priority,
@@ -98,22 +102,22 @@ for dataclass in (
     MissingInput,
     ChurnRisk,
 ):
-    _any(dataclass)
-for dataclass in (Versions, ActionFilter, ConsentRecord, ContactEvent, Signal, FeatureVector):
-    _any(dataclass)
+    _any(kind)
+for kind in (Versions, ActionFilter, ConsentRecord, ContactEvent, Signal, FeatureVector):
+    _any(kind)
 decisions = _any(Decision)
 requests = _any(DecisionRequest)
 _by_type["tuple[OutcomeType, ...]"] = st.lists(_by_type["OutcomeType"], max_size=2).map(tuple)
-for dataclass in (HeldBudget, Held, Supply):
-    _any(dataclass)
+for kind in (HeldBudget, Held, Supply):
+    _any(kind)
 states = _any(CustomerState)
 decision_records = _any(DecisionRecord)
 
 
 def as_comparable(value: Any) -> Any:
     """Nested plain data with the bits of arrays, so that records with NaN in a vector can be equal."""
-    if dataclasses.is_dataclass(value):
-        return tuple((part.name, as_comparable(getattr(value, part.name))) for part in fields(value))
+    if type(value).__name__ in _by_type and hasattr(type(value), "__match_args__"):
+        return tuple((name, as_comparable(getattr(value, name))) for name in _parts(type(value)))
     if isinstance(value, np.ndarray):
         return (str(value.dtype), value.shape, value.tobytes())
     if isinstance(value, tuple):

@@ -1,0 +1,96 @@
+"""Which calls are let in while more come than can be answered in time; pure, so `now` comes in.
+
+By Little's law whoever is let in waits for as long as those before take: their number times the time from one
+answer to the next. That time is measured while calls wait, so the limit follows whatever makes answers slow:
+a slow store, dear requests, the work of refusing. Each priority may fill a share of the limit, so one is
+refused before the next higher is.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+
+class Priority(IntEnum):
+    """How urgent a call is; the lower is served first."""
+
+    CALL_CENTRE = 0
+    WEB = 1
+    BATCH = 2
+
+
+WEB_SHARE: Final = 0.8
+BATCH_SHARE: Final = 0.4
+"""How much of the limit may be taken for a call of that priority to be let in; of the call centre, all."""
+MOST: Final = 1_000
+"""Calls in one process at a time, however quick they are; each holds a request in memory."""
+_NEWEST: Final = 0.05
+"""Weight of the newest time between answers: about twenty answers make up the measure."""
+_SURPRISE: Final = 8.0
+"""A pause counts as this many usual ones at most: a stall is over when it is seen."""
+_FIRST_PACE_S: Final = 0.001
+"""Between two answers, until it is known: what a decision takes."""
+_QUICKEST_S: Final = 1e-6
+
+
+class AdmissionLimit:
+    """How many calls a process takes at a time. Not safe for threads: its owner holds a lock.
+
+    `wait_s` is how long the last one let in may wait. `servers` are the threads that answer: so many calls
+    are let in always, as none of them waits; half as many of batches, half as many more of the call centre.
+    """
+
+    __slots__ = ("_answered_s", "_bounds", "_in_flight", "_pace_s", "_servers", "_wait_s")
+
+    def __init__(self, *, wait_s: float, servers: int) -> None:
+        self._wait_s = wait_s
+        self._servers = servers
+        self._in_flight = 0
+        self._pace_s = _FIRST_PACE_S
+        self._answered_s: float | None = None  # by a process with more to do, so the next comes at its pace
+        self._bounds = self._shared()
+
+    @property
+    def in_flight(self) -> int:
+        """Calls let in and not yet answered."""
+        return self._in_flight
+
+    @property
+    def limit(self) -> int:
+        """How many may be in flight."""
+        return self._bounds[Priority.CALL_CENTRE]
+
+    @property
+    def pace_s(self) -> float:
+        """Time between two answers while there is always more to do."""
+        return self._pace_s
+
+    def admits(self, priority: Priority) -> bool:
+        """Whether a call may come in now."""
+        return self._in_flight < self._bounds[priority]
+
+    def enter(self) -> None:
+        """A call came in."""
+        self._in_flight += 1
+
+    def leave(self, now_s: float) -> None:
+        """A call was answered, or given up."""
+        busy = self._in_flight >= self._servers
+        self._in_flight -= 1
+        if busy and self._answered_s is not None:
+            self._learn(now_s - self._answered_s)
+        self._answered_s = now_s if self._in_flight >= self._servers else None
+
+    def _learn(self, gap_s: float) -> None:
+        self._pace_s += _NEWEST * (min(gap_s, _SURPRISE * self._pace_s) - self._pace_s)
+        self._bounds = self._shared()
+
+    def _shared(self) -> tuple[int, int, int]:
+        """The number of calls in flight up to which each priority is let in."""
+        limit, servers = min(self._wait_s / max(self._pace_s, _QUICKEST_S), MOST), self._servers
+        return (
+            max(int(limit), servers + (servers + 1) // 2),
+            max(int(limit * WEB_SHARE), servers),
+            max(int(limit * BATCH_SHARE), (servers + 1) // 2),
+        )

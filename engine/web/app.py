@@ -1,0 +1,80 @@
+"""The HTTP side of an application: one ASGI app of probes and whatever is mounted."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import anyio.to_thread
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from engine.bootstrap import Application
+from engine.settings import Settings
+from engine.web import gateway
+from engine.web.authorising import Authorise
+from engine.web.headers import SecureHeaders
+
+_THIS_MACHINE: Final = ("localhost", "127.0.0.1", "[::1]")
+
+
+def create_app(application: Application, authorise: Authorise | None = None) -> Starlette:
+    """The app that serves an application over HTTP; `authorise`, if any, is asked before calls."""
+    return assembled(application, [*probes(application), *gateway.routes(application, authorise)])
+
+
+def assembled(application: Application, routes: Sequence[BaseRoute]) -> Starlette:
+    """Routes behind what all of them need: hosts checked, CORS, headers, few threads."""
+    settings = application.settings
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = settings.threads
+        yield
+
+    return Starlette(routes=routes, middleware=_middleware(settings), lifespan=lifespan)
+
+
+def _middleware(settings: Settings) -> list[Middleware]:
+    """Outermost first."""
+    around = [
+        Middleware(SecureHeaders, frame_ancestors=settings.web_frame_ancestors),
+        Middleware(TrustedHostMiddleware, allowed_hosts=_hosts(settings), www_redirect=False),
+    ]
+    if settings.web_origins:
+        around.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=settings.web_origins,
+                allow_methods=("POST",),
+                allow_headers=("Authorization", "Grpc-Timeout"),
+            )
+        )
+    return around
+
+
+def _hosts(settings: Settings) -> Sequence[str]:
+    """Names by which we may be asked for; on this machine only its own.
+
+    Else a stranger's page whose name is made to point here could ask with what its visitor may.
+    """
+    host = settings.web_address[0] if settings.web_address else _THIS_MACHINE[0]
+    return _THIS_MACHINE if host in ("localhost", "127.0.0.1", "::1") else ("*",)
+
+
+def probes(application: Application) -> list[Route]:
+    """Whether the process lives, and whether it can decide."""
+
+    def alive(_request: Request) -> Response:
+        return PlainTextResponse("alive\n")
+
+    def ready(_request: Request) -> Response:
+        return PlainTextResponse(f"serving {application.live.current.versions.rules}\n")
+
+    return [Route("/healthz", alive), Route("/readyz", ready)]
