@@ -25,6 +25,9 @@ those that differ by nearly CLOSE, which is therefore no round number."""
 _DIGITS: Final = 9
 """Decimals of a share that is told: the last bits are the machine's, and no part of a decision."""
 
+Shown = Sequence[Sequence[int]]
+"""For each concept the places of inputs, in the manifest's order."""
+
 YES, NO, UNKNOWN = "yes", "no", "unknown"
 """Tokens for values that have no words of their own; whoever renders the text translates them."""
 
@@ -57,8 +60,15 @@ class ConceptReasons:
     typical: tuple[str, ...]
     baseline: str
 
-    def tell(self, contributions: Floats, row: Rows, *, silent: Flags) -> tuple[Contribution, ...]:
-        """The strongest concepts of one row, at most four; `silent` inputs (inputs,) are not shown."""
+    def shown(self, silent: Flags) -> Shown:
+        """The inputs of each concept that a reason may show: features that are not `silent` (inputs,)."""
+        return tuple(
+            tuple(place for place in inputs if self.features[place] is not None and not silent[place])
+            for inputs in self.members
+        )
+
+    def tell(self, contributions: Floats, row: Rows, *, shown: Shown) -> tuple[Contribution, ...]:
+        """The strongest concepts of one row, at most four, each with the value of an input in `shown`."""
         shares = np.bincount(self.concept_of, contributions[:-1], len(self.codes)).tolist()
         pushes = contributions.tolist()
         worth_it = [
@@ -69,27 +79,14 @@ class ConceptReasons:
         told: list[Contribution] = []
         for concept in by_size(worth_it):
             share = shares[concept]
+            way = 1.0 if share > 0.0 else -1.0
             code = self.codes[concept][0 if share > 0.0 else 1]
-            shown = self._shown(concept, pushes, 1.0 if share > 0.0 else -1.0, silent) if code else None
-            if shown is not None:
-                told.append(self._contribution(code, share, shown, row))
+            place = _strongest(shown[concept], pushes, way) if code else None
+            if place is not None:
+                told.append(self._contribution(code, share, place, row))
                 if len(told) == MAX_REASONS:
                     break
         return tuple(told)
-
-    def _shown(self, concept: int, pushes: Sequence[float], way: float, silent: Flags) -> int | None:
-        """The input that pushes the concept's way (1 or -1) most; None where those that do are silent.
-
-        An input that pushes the other way would make the sentence say the opposite of what is so.
-        """
-        pushing = [
-            (push, place)
-            for place in self.members[concept]
-            if (push := way * pushes[place]) > CLOSE
-            and not silent[place]
-            and self.features[place] is not None
-        ]
-        return next(by_size(pushing), None)
 
     def _contribution(self, code: str, share: float, shown: int, row: Rows) -> Contribution:
         feature = self.features[shown]
@@ -102,6 +99,15 @@ class ConceptReasons:
             typical=self.typical[shown],
             baseline=self.baseline,
         )
+
+
+def _strongest(places: Sequence[int], pushes: Sequence[float], way: float) -> int | None:
+    """The input that pushes the concept's way (1 or -1) most; None where none does.
+
+    An input that pushes the other way would make the sentence say the opposite of what is so.
+    """
+    pushing = [(push, place) for place in places if (push := way * pushes[place]) > CLOSE]
+    return pushing[0][1] if len(pushing) == 1 else next(by_size(pushing), None)
 
 
 def by_size(sizes: Sequence[tuple[float, int]]) -> Iterator[int]:

@@ -18,7 +18,7 @@ from engine.domain import Action
 from engine.models.errors import ModelRefused
 from engine.models.links import OF_CLASSIFIERS
 from engine.models.loading import ServingModel, load_model
-from engine.models.reason_codes import ConceptReasons, concept_reasons
+from engine.models.reason_codes import ConceptReasons, Shown, concept_reasons
 from engine.models.trees import Flags, Floats, Places, Rows
 from engine.models.walking import Walk, walk_of
 from feature_store.schema import FeatureSchema
@@ -72,7 +72,7 @@ class ChurnScoring:
     model: ServingModel
     rows: ModelRows
     reasons: ConceptReasons
-    silent: Flags
+    shown: Shown
 
     def probability(self, vector: Vector) -> float:
         """Probability of churn."""
@@ -81,7 +81,7 @@ class ChurnScoring:
     def explain(self, vector: Vector) -> tuple[Contribution, ...]:
         """The concepts that drive it."""
         row = self.rows.fill(vector)
-        return self.reasons.tell(self.model.shapley.contributions(row), row, silent=self.silent)
+        return self.reasons.tell(self.model.shapley.contributions(row), row, shown=self.shown)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,8 +90,8 @@ class PropensityScoring:
 
     `target_of` (actions,) is each action's target, -1 where the model knows none. `templates` (targets,
     inputs) hold what is added to a filled row: 1 for the target asked, NaN for inputs hidden when it is
-    asked, else 0. `silent` (targets, inputs) are the inputs no reason may show. `walk` scores the targets of
-    one customer together, where it can.
+    asked, else 0. `shown` are, for each target, the inputs that reasons may show. `walk` scores the targets
+    of one customer together, where it can.
     """
 
     model: ServingModel
@@ -99,7 +99,7 @@ class PropensityScoring:
     reasons: ConceptReasons
     target_of: Places
     templates: Rows
-    silent: Flags
+    shown: Sequence[Shown]
     walk: Walk | None = None
 
     def probabilities(self, vector: Vector, actions: Places) -> Floats:
@@ -132,7 +132,7 @@ class PropensityScoring:
         rows = self.templates[known] + self.rows.fill(vector)
         contributions = self.model.shapley.contributions_of_many(rows)
         told = [
-            self.reasons.tell(shares, row, silent=self.silent[target])
+            self.reasons.tell(shares, row, shown=self.shown[target])
             for target, shares, row in zip(known, contributions, rows, strict=True)
         ]
         found = iter(told)
@@ -329,11 +329,12 @@ def _model_rows(model: ServingModel, schema: FeatureSchema) -> ModelRows:
 def _churn_scoring(model: ServingModel, schema: FeatureSchema) -> ChurnScoring:
     if any(i.source != "feature" for i in model.manifest.inputs):
         raise ModelRefused(CHURN, cause="it has inputs of targets, which only propensity models may have")
+    reasons = concept_reasons(model.manifest, schema)
     return ChurnScoring(
         model=model,
         rows=_model_rows(model, schema),
-        reasons=concept_reasons(model.manifest, schema),
-        silent=np.zeros(len(model.manifest.inputs), dtype=np.bool_),
+        reasons=reasons,
+        shown=reasons.shown(np.zeros(len(model.manifest.inputs), dtype=np.bool_)),
     )
 
 
@@ -354,14 +355,14 @@ def _propensity_scoring(
         for name, value in manifest.actions.get(target, {}).items():
             templates[number, place[name]] = np.nan if value is None else value
         templates[number, [place[name] for name in manifest.hidden.get(target, ())]] = np.nan
-    rows = _model_rows(model, schema)
+    rows, reasons = _model_rows(model, schema), concept_reasons(manifest, schema)
     return PropensityScoring(
         model=model,
         rows=rows,
-        reasons=concept_reasons(manifest, schema),
+        reasons=reasons,
         target_of=_targets_of(actions, model),
         templates=templates,
-        silent=np.isnan(templates) | one_hot | of_action,
+        shown=[reasons.shown(silent) for silent in np.isnan(templates) | one_hot | of_action],
         walk=(
             None
             if model.walked is None

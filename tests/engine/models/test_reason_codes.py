@@ -60,7 +60,7 @@ def contributions_of(shares):
 
 def codes_of(reasons, contributions):
     """The codes told, strongest first."""
-    return [told.reason for told in reasons.tell(contributions, ROW, silent=NOT_SILENT)]
+    return [told.reason for told in reasons.tell(contributions, ROW, shown=reasons.shown(NOT_SILENT))]
 
 
 shares_of_inputs = st.lists(
@@ -74,7 +74,7 @@ def test_what_is_told_is_strong_few_and_of_the_right_direction(reasons, shares):
     contributions = np.array([*shares, -1.0])
     sums = contributions[:-1].reshape(CONCEPTS, EACH).sum(axis=1)
 
-    told = reasons.tell(contributions, ROW, silent=NOT_SILENT)
+    told = reasons.tell(contributions, ROW, shown=reasons.shown(NOT_SILENT))
 
     assert len(told) <= MAX_REASONS
     for each in told:
@@ -117,7 +117,7 @@ def test_an_input_that_pushes_the_other_way_is_not_shown(reasons):
     contributions = np.zeros(CONCEPTS * EACH + 1)
     contributions[:3] = (-0.5, 0.3, 0.4)
 
-    (told,) = reasons.tell(contributions, ROW, silent=NOT_SILENT)
+    (told,) = reasons.tell(contributions, ROW, shown=reasons.shown(NOT_SILENT))
 
     assert told.reason == "0_RAISES"
     assert told.typical == "typical 2"
@@ -131,7 +131,7 @@ def test_a_concept_that_only_silent_inputs_push_is_not_told(reasons):
     silent = NOT_SILENT.copy()
     silent[[0, 3]] = True
 
-    told = reasons.tell(contributions, ROW, silent=silent)
+    told = reasons.tell(contributions, ROW, shown=reasons.shown(silent))
 
     assert [(each.reason, each.typical) for each in told] == [("1_RAISES", "typical 4")]
 
@@ -193,17 +193,17 @@ def demo():
 
 
 def explained(demo):
-    """The churn rows and all propensity rows of the customers: reasons, contributions, row, silent inputs."""
+    """The churn rows and all propensity rows of the customers: reasons, contributions, row, inputs shown."""
     scorer, vectors = demo
     churn, propensity = scorer._churn, scorer._propensity
     rows = churn.rows.fill_many(vectors)
     for row, shares in zip(rows, churn.model.shapley.contributions_of_many(rows), strict=True):
-        yield churn.reasons, shares, row, churn.silent
+        yield churn.reasons, shares, row, churn.shown
     rows = propensity.rows.fill_many(vectors[::4])
-    for template, silent in zip(propensity.templates, propensity.silent, strict=True):
+    for template, shown in zip(propensity.templates, propensity.shown, strict=True):
         asked = rows + template
         for row, shares in zip(asked, propensity.model.shapley.contributions_of_many(asked), strict=True):
-            yield propensity.reasons, shares, row, silent
+            yield propensity.reasons, shares, row, shown
 
 
 def test_the_codes_of_the_demos_customers_stand_noise(demo):
@@ -211,10 +211,10 @@ def test_the_codes_of_the_demos_customers_stand_noise(demo):
     rng = np.random.default_rng(5)
     same, count = 0, 0
 
-    for reasons, shares, row, silent in explained(demo):
+    for reasons, shares, row, shown in explained(demo):
         noisy = shares + rng.uniform(-NOISE, NOISE, shares.shape)
-        before = [told.reason for told in reasons.tell(shares, row, silent=silent)]
-        same += before == [told.reason for told in reasons.tell(noisy, row, silent=silent)]
+        before = [told.reason for told in reasons.tell(shares, row, shown=shown)]
+        same += before == [told.reason for told in reasons.tell(noisy, row, shown=shown)]
         count += 1
 
     assert count > 1_500
@@ -224,9 +224,9 @@ def test_the_codes_of_the_demos_customers_stand_noise(demo):
 def test_the_demos_reasons_show_what_pushes_their_way(demo):
     """The value shown is the customer's own, beside a typical one, and of an input with the share's sign."""
     told_of = {}
-    for reasons, shares, row, silent in explained(demo):
+    for reasons, shares, row, shown in explained(demo):
         places = {f.name: place for place, f in enumerate(reasons.features) if f is not None}
-        for told in reasons.tell(shares, row, silent=silent):
+        for told in reasons.tell(shares, row, shown=shown):
             place = places[told.feature]
             assert np.sign(shares[place]) == np.sign(told.share)
             assert told.value == value_text(reasons.features[place], float(row[place]))
