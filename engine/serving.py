@@ -30,6 +30,7 @@ from engine.logfiles import (
     MODEL_SHADOW,
     PROVEN,
     SHADOW,
+    WEBHOOKS,
     checkpoints_of,
     compressing,
     log_directory,
@@ -39,6 +40,8 @@ from engine.monitor.drift.exposing import DriftAlarms
 from engine.monitor.exposition import Collected, Together, exposed
 from engine.monitor.metrics import Metrics
 from engine.monitor.vitals import Vitals
+from engine.monitor.webhooks import WebhookMetrics
+from engine.outgoing.progress import look
 from engine.protection import protection_of
 from engine.running import announced
 from engine.service.watching import UNWATCHED
@@ -145,7 +148,14 @@ def metrics_served(settings: Settings, counted: Collected | None) -> Iterator[st
             return
         host, port = address
         try:
-            told = Together((counted, DriftAlarms(settings.data_dir / DRIFT), _data_directory(settings)))
+            told = Together(
+                (
+                    counted,
+                    DriftAlarms(settings.data_dir / DRIFT),
+                    _data_directory(settings),
+                    WebhookMetrics(lambda: look(settings.data_dir / WEBHOOKS)),
+                )
+            )
             port = stack.enter_context(exposed(told, host=host, port=port))
         except OSError as error:
             raise SetupInvalid(
