@@ -49,12 +49,9 @@ def send(settings: Settings, mask: Mask, *, once: bool, since_ms: int) -> Progre
 
     Raises SetupInvalid, ReceiverGone and LogError.
     """
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stop.set())
     courier = _courier(settings)
     folder = _folder(settings)
-    with alone(folder), _announced(folder), _letters(settings) as letters:
+    with _until_told() as stop, alone(folder), _announced(folder), _letters(settings) as letters:
         place = Bookmark(log_directory(settings, OUTCOMES), folder / CURSOR, Progress)
         sender = Sender(
             place,
@@ -180,6 +177,21 @@ def _folder(settings: Settings) -> Path:
 
 def _letters(settings: Settings) -> DeadWebhooks:
     return DeadWebhooks(_folder(settings) / "dead")
+
+
+@contextmanager
+def _until_told() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set while the block runs."""
+    stop = threading.Event()
+    former = {
+        number: signal.signal(number, lambda _number, _frame: stop.set())
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield stop
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -103,9 +103,10 @@ def status(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     Ends with 4 where something waits or was given up, or is to be sent and nobody sends it.
     """
     from engine import sending
+    from engine.logfiles import OUTCOMES
 
     settings = effective_settings(data_dir=data_dir, log_level="warning")
-    require_data(settings)
+    require_data(settings, OUTCOMES)
     with _ended_by_logs():
         found = sending.status(settings)
     if as_json:
@@ -121,9 +122,10 @@ def status(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 def dead(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """List the webhooks that were given up: whose outcome it is, and why."""
     from engine import sending
+    from engine.logfiles import OUTCOMES
 
     settings = effective_settings(data_dir=data_dir, log_level="warning")
-    require_data(settings)
+    require_data(settings, OUTCOMES)
     with _ended_by_logs():
         rows = [_letter(settings, letter) for letter in sending.dead_letters(settings)]
     if as_json:
@@ -146,9 +148,10 @@ def retry(
     Ends with 4 where one is not taken; it stays. A process that sends may run meanwhile.
     """
     from engine import sending
+    from engine.logfiles import OUTCOMES
 
     settings = _settings(data_dir, to, masking)
-    require_data(settings)
+    require_data(settings, OUTCOMES)
     taken = erased = left = 0
     with _ended_by_logs(), setup_errors():
         for letter, answer in sending.send_again(
@@ -173,9 +176,10 @@ def drop(
 ) -> None:
     """Take dead letters out without sending them."""
     from engine import sending
+    from engine.logfiles import OUTCOMES
 
     settings = effective_settings(data_dir=data_dir, log_level="warning")
-    require_data(settings)
+    require_data(settings, OUTCOMES)
     with _ended_by_logs():
         found = _chosen(sending.dead_letters(settings), webhooks)
         sending.drop(settings, found)

@@ -103,11 +103,12 @@ class Sender:
         Raises ReceiverGone, and LogError rather than pass over a damaged record.
         """
         self._take_up_again()
+        self._note()
         while not self._stop.is_set():
             if not await self._turn():
                 if once:
                     return
-                await asyncio.sleep(_LOOK_S)
+                await asyncio.sleep(self._idle_s())
 
     async def _turn(self) -> bool:
         """Takes up what is new and sends what is due; whether there was any."""
@@ -168,6 +169,12 @@ class Sender:
                 due.append(parcels[:left])
                 left -= len(due[-1])
         return due
+
+    def _idle_s(self) -> float:
+        """Time until something may be due."""
+        due_s = min((parcel.due_s for parcel in self._parcels.values()), default=0.0)
+        left_s = max(due_s, self._paused_until_s) - time.monotonic()
+        return min(left_s, _LOOK_S) if left_s > 0 else _LOOK_S
 
     async def _send(self, parcels: list[_Parcel]) -> None:
         """Sends parcels of one customer until one has to wait."""
