@@ -116,7 +116,7 @@ def test_a_desktop_shows_the_call_in_its_panel(
 
         page.get_by_role("button", name="at-risk").click()
         expect(page.get_by_text("at-risk is on the line.")).to_be_visible()
-        panel = page.frame(name="arbiter")
+        panel = page.locator("iframe").element_handle().content_frame()
         assert panel is not None
         panel.wait_for_url("**/pop/desk-*")
 
@@ -144,7 +144,7 @@ def test_a_stranger_shows_no_panel_and_rings_nobody(
         expect(page.get_by_text("loyal is on the line.")).to_be_visible()
         page.wait_for_function("document.querySelector('iframe').contentDocument === null")
 
-        shown = page.frame(name="arbiter")
+        shown = page.locator("iframe").element_handle().content_frame()
         refused = page.request.post(f"{origin}/ring", data='{"caller": "loyal"}')
         told = host.trouble_with(site.address, origin)
 

@@ -21,6 +21,7 @@ from structlog.testing import capture_logs
 from engine.decisionlog.compressing import compress
 from engine.decisionlog.cursor import Bookmark
 from engine.decisionlog.erasure import erase_entries
+from engine.decisionlog.errors import LogUnavailable
 from engine.decisionlog.ledger import outcome_log
 from engine.decisionlog.log import DecisionLog
 from engine.decisionlog.masking import Handling, Mask, MaskingPolicy
@@ -537,3 +538,65 @@ def test_any_mix_of_failures_loses_nothing_and_keeps_order(webhooks: Webhooks, r
     for customer in range(12):
         numbers = [int(each[2:]) for each in receiver.outcome_ids if int(each[2:]) % 12 == customer]
         assert numbers == sorted(numbers)
+
+
+def test_who_is_erased_while_a_message_waits_is_not_sent(webhooks: Webhooks, receiver: Receiver) -> None:
+    """By the process that has taken it up, too."""
+    log_outcomes(webhooks.data_dir, 2, customers=2)
+
+    def answer(arrival: Arrival) -> Response:
+        if arrival.data["outcomeId"] == "o-1":
+            return Response(status_code=204)
+        webhooks.erased.add("c-0")
+        log_outcomes(webhooks.data_dir, 1, start=3, customers=2)
+        return Response(status_code=500)
+
+    receiver.answer = answer
+
+    webhooks.until(1)
+    receiver.answer = lambda _arrival: Response(status_code=204)
+    receiver.stop.clear()
+    progress = webhooks.send()
+
+    assert receiver.outcome_ids == ["o-1", "o-3"]
+    assert (progress.erased, progress.waiting) == (1, [])
+
+
+def test_names_are_the_same_on_every_machine_that_has_the_identity_key(tmp_path: Path) -> None:
+    """Without one each data directory keeps a key of its own, readable by its owner only."""
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        folder.mkdir()
+
+    shared = {naming_key(folder, b"identity") for folder in folders}
+    own = [naming_key(folder, b"") for folder in folders]
+
+    assert len(shared) == 1
+    assert len(set(own)) == 2
+    assert own == [naming_key(folder, b"") for folder in folders]
+    assert (folders[0] / "naming-key").stat().st_mode & 0o077 == 0
+    (folders[0] / "naming-key").write_bytes(b"short")
+    with pytest.raises(LogUnavailable, match="it is no key"):
+        naming_key(folders[0], b"")
+
+
+def test_an_answer_is_not_read_without_end(receiver: Receiver) -> None:
+    """Its status is all that is wanted of it."""
+
+    async def endless() -> Any:
+        while True:
+            yield b"." * 10_000
+            await asyncio.sleep(0)
+
+    receiver.answer = lambda _arrival: StreamingResponse(endless(), status_code=422)
+
+    assert one_attempt(receiver.url, deadline_s=60).cause == "answered 422 Unprocessable Entity"
+
+
+def test_metrics_go_on_where_what_was_sent_cannot_be_read(tmp_path: Path) -> None:
+    """The sender says so itself."""
+    before = look(tmp_path)
+    (tmp_path / CURSOR).write_bytes(b"{")
+
+    assert before is None
+    assert look(tmp_path) is None
