@@ -45,6 +45,7 @@ class _Data(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
     record_time: str
     channel: str | None = None
     purpose: str | None = None
+    reason: str | None = None
     customer: str | None = None
     outcome_id: str | None = None
 
@@ -87,6 +88,7 @@ class Messages:
             action_id=row["action_id"],
             channel=channel,
             purpose=purpose or None,
+            reason=entry.reason or None,
             customer=self._mask.customer(customer_id),
             outcome_id=row["outcome_id"],
             record_time=_instant(entry.received_at_ms),

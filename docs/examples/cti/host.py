@@ -54,8 +54,8 @@ class Page(BaseHTTPRequestHandler):
             self._answer(404, b"there is only /", "text/plain")
             return
         buttons = "".join(
-            f'<button data-caller="{name}" title="{told}">{name}</button>'
-            for name, (_, told) in CALLERS.items()
+            f'<li><button data-caller="{name}">{name} · {number}<small>{told}</small></button></li>'
+            for name, (number, told) in CALLERS.items()
         )
         page = PAGE.read_text(encoding="utf-8").replace("<!-- callers -->", buttons)
         self._answer(200, page.encode(), "text/html; charset=utf-8")

@@ -176,16 +176,17 @@ def test_outcomes_come_once_in_order_and_signed(webhooks: Webhooks, receiver: Re
 
 def test_a_message_says_what_happened_and_of_whom_a_pseudonym(webhooks: Webhooks, receiver: Receiver) -> None:
     """By default nothing that names a person leaves, the client's own ids neither."""
-    log_outcomes(webhooks.data_dir, 1)
+    with outcome_log(webhooks.data_dir / "outcomes") as log:
+        log.append(entry(0, "c-0", reason="price"))
 
     webhooks.send(policy=MaskingPolicy())
 
     (arrival,) = receiver.taken
     assert arrival.headers["content-type"] == "application/json"
     assert set(arrival.data) == {
-        "outcome", "decisionId", "actionId", "recordTime", "channel", "purpose", "customer",
+        "outcome", "decisionId", "actionId", "recordTime", "channel", "purpose", "reason", "customer",
     }  # fmt: skip
-    assert arrival.data["outcome"] == "accepted"
+    assert (arrival.data["outcome"], arrival.data["reason"]) == ("accepted", "price")
     assert arrival.data["customer"].startswith("p-")
     assert b"c-0" not in arrival.body
     assert b"o-0" not in arrival.body
