@@ -70,9 +70,10 @@ class Received(BaseHTTPRequestHandler):
             return
         data = said["data"]
         again = "" if self.server.is_new(self.headers["webhook-id"]) else " (had it before)"
+        why = f", as of {data['reason']}" if "reason" in data else ""
         print(
             f"{said['timestamp']} {data['outcome']} {data['actionId']} on {data.get('channel', '?')} "
-            f"by {data.get('customer', 'a customer')}{again}",
+            f"by {data.get('customer', 'a customer')}{why}{again}",
             flush=True,
         )
 
