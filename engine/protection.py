@@ -131,7 +131,9 @@ def _tls(settings: Settings, watch: Watch) -> Kept[TlsFiles] | None:
         return files
 
     paths = [path for path in (certificate, key, client_ca) if path is not None]
-    return Kept("certificates", paths, read, told=watch.security_reread, look_s=0.0)
+    return Kept(
+        "certificates", paths, read, told=watch.security_reread, look_s=0.0
+    )  # its reader keeps the time
 
 
 def _authoriser(settings: Settings, watch: Watch) -> Authoriser | None:

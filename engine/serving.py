@@ -83,6 +83,7 @@ def serve_one(settings: Settings, *, reuse_port: bool, tell_ready: Callable[[], 
             while next_signal() == signal.SIGHUP:
                 application.live.reload()
                 protection.reread()
+                server.follow_certificates()
         _log.info("server.draining", grace_seconds=settings.drain_seconds)
         server.drain(settings.drain_seconds)
     _log.info("server.stopped")

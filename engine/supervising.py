@@ -50,7 +50,8 @@ _SETUP_FAILED = 3
 
 def serve(settings: Settings) -> None:
     """Serves until told to stop. Raises SetupInvalid where it cannot start."""
-    if settings.workers == 1 and settings.web_address is None:
+    alone = settings.workers == 1 and settings.web_address is None and settings.tls_certificate is None
+    if alone:  # else the port is shared, be it with the listener of the next certificate
         serve_one(settings, reuse_port=False)
     else:
         _supervise(settings)

@@ -19,6 +19,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from loadtest.access import TlsCa, TlsCert, TlsKey, TokenFile, read_access
 from loadtest.comparing import changes
 from loadtest.errors import LoadTestError
 from loadtest.latency import measure, stay_on
@@ -82,6 +83,10 @@ def run_command(
     ),
     html: Annotated[Path | None, typer.Option(help="Write the report there, too.")] = None,
     data_dir: DataDir = "data/demo",
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    token_file: TokenFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Send calls on a schedule and judge the server by the objectives: exit code 4 where it broke them.
@@ -92,6 +97,7 @@ def run_command(
     with _errors():
         objectives = load_objectives(slo)
         mix, folder = load_profile(profile)
+        access = read_access(target, authorities=tls_ca, certificate=tls_cert, key=tls_key, token=token_file)
         rates = list(rate or [100.0])
         if ladder:
             rates = climbing(rates[0], factor=factor, most=most)
@@ -114,6 +120,7 @@ def run_command(
                 cores=cores,
                 server_pid=pid,
                 server="started by this run, one worker on core 0" if pid else "",
+                access=access,
             )
             result = run(plan, told=lambda step: None if as_json else _tell_step(step, objectives))
         write_result(save, result)

@@ -13,11 +13,12 @@ from typing import Final
 import numpy as np
 import psutil
 
+from engine.client import Access
 from loadtest.objectives import Objectives, kept
 from loadtest.profiles import Profile, requests_of
 from loadtest.results import Result, Step, step_of
 from loadtest.schedule import Arrivals, arrivals, dealt
-from loadtest.sending import Calls, Senders
+from loadtest.sending import OPEN, Calls, Senders
 
 AHEAD_S: Final = 0.5
 """Between handing out a schedule and its first instant, so that every process has it."""
@@ -48,6 +49,7 @@ class Plan:
     cores: Sequence[int] = ()
     server_pid: int | None = None
     server: str = ""
+    access: Access = OPEN
 
 
 def run(plan: Plan, *, told: Callable[[Step], None]) -> Result:
@@ -55,7 +57,13 @@ def run(plan: Plan, *, told: Callable[[Step], None]) -> Result:
     started = datetime.now(UTC).replace(microsecond=0)
     rng = np.random.default_rng(plan.seed)
     steps = []
-    with Senders(plan.target, processes=plan.processes, channels=plan.channels, cores=plan.cores) as senders:
+    with Senders(
+        plan.target,
+        processes=plan.processes,
+        channels=plan.channels,
+        cores=plan.cores,
+        access=plan.access,
+    ) as senders:
         if plan.warm_up_s:
             _step(plan, senders, plan.rates[0], plan.warm_up_s, rng)
         for step in _steps(plan, senders, rng):

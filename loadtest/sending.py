@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine._pb.arbiter.v1 import decision_service_pb2
+from engine.client import Access
 from loadtest.errors import TargetUnreachable
 from loadtest.schedule import Instants
 from loadtest.throttle import Throttle
@@ -41,6 +42,10 @@ _SWITCH_S: Final = 0.000_2
 """How long one thread may keep the others from noting that a reply came."""
 _AFTER_S: Final = 1.0
 """Beyond the deadline, in which the library tells of every call."""
+OPEN: Final = Access()
+"""Of a server that asks for nothing."""
+
+Metadata = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,12 +84,10 @@ class Sent:
 class Sender:
     """Sends through channels of its own, call after call in turns. Not safe for threads."""
 
-    def __init__(self, target: str, *, channels: int) -> None:
+    def __init__(self, target: str, *, channels: int, access: Access = OPEN) -> None:
         """Connects. Raises TargetUnreachable."""
-        self._channels = [
-            grpc.insecure_channel(target, options=[("grpc.use_local_subchannel_pool", 1)])
-            for _ in range(channels)
-        ]
+        self._channels = [_channel(target, access.credentials()) for _ in range(channels)]
+        self._shown = access.metadata()
         for channel in self._channels:
             try:
                 grpc.channel_ready_future(channel).result(_READY_S)
@@ -102,7 +105,7 @@ class Sender:
 
     def send(self, calls: Calls) -> Sent:
         """Makes the calls and waits until each has ended."""
-        noted = _Noted(calls)
+        noted = _Noted(calls, self._shown)
         started_cpu_s = time.process_time()
         decide = self._decide
         for place, (instant, request) in enumerate(zip(calls.instants.tolist(), calls.requests, strict=True)):
@@ -126,14 +129,15 @@ class Sender:
 class _Noted:
     """Notes of calls under way: arrays written by the library's threads, each place once."""
 
-    def __init__(self, calls: Calls) -> None:
+    def __init__(self, calls: Calls, shown: Metadata) -> None:
         count = len(calls.instants)
         self._calls = calls
         self._lag = np.zeros(count, dtype=np.int64)
         self._took = np.full(count, round(calls.deadline_s * 1e9), dtype=np.int64)
         self._codes = np.full(count, UNSENT, dtype=np.int16)
         self._degraded = np.zeros(count, dtype=np.bool_)
-        self._metadata = {name: ((PRIORITY_KEY, name),) for name in set(calls.priorities)}
+        self._shown = shown
+        self._metadata = {name: ((PRIORITY_KEY, name), *shown) for name in set(calls.priorities)}
         self._throttles = self._made() if calls.throttled else {}
         self._under_way = 0
         self._changed = threading.Condition()
@@ -158,9 +162,9 @@ class _Noted:
     def _throttle(self, place: int) -> Throttle:
         return self._throttles[self._calls.priorities[place] if self._calls.priorities else ""]
 
-    def metadata(self, place: int) -> tuple[tuple[str, str], ...] | None:
+    def metadata(self, place: int) -> Metadata:
         """What is sent beside the call."""
-        return self._metadata[self._calls.priorities[place]] if self._metadata else None
+        return self._metadata[self._calls.priorities[place]] if self._metadata else self._shown
 
     def ended(self, place: int, future: grpc.Future[decision_service_pb2.DecideResponse]) -> None:
         """Notes a reply or a failure."""
@@ -195,7 +199,15 @@ class _Noted:
 class Senders:
     """Sender processes, started by spawn: each has a lock of the interpreter of its own."""
 
-    def __init__(self, target: str, *, processes: int, channels: int, cores: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        target: str,
+        *,
+        processes: int,
+        channels: int,
+        cores: Sequence[int] = (),
+        access: Access = OPEN,
+    ) -> None:
         """`channels` are of each process. Processes stay on `cores`, all where none is given."""
         spawning = multiprocessing.get_context("spawn")
         self._pipes: list[Connection] = []
@@ -203,7 +215,7 @@ class Senders:
         for _ in range(processes):
             ours, theirs = spawning.Pipe()
             process = spawning.Process(
-                target=_work, args=(theirs, target, channels, tuple(cores)), daemon=True
+                target=_work, args=(theirs, target, channels, tuple(cores), access), daemon=True
             )
             process.start()
             theirs.close()
@@ -248,7 +260,7 @@ class Senders:
         return [pipe.recv() for pipe in self._pipes]
 
 
-def _work(pipe: Connection, target: str, channels: int, cores: Sequence[int]) -> None:
+def _work(pipe: Connection, target: str, channels: int, cores: Sequence[int], access: Access) -> None:
     """The life of a sender process: it ends when the other end of the pipe is closed."""
     import os
 
@@ -256,7 +268,7 @@ def _work(pipe: Connection, target: str, channels: int, cores: Sequence[int]) ->
         os.sched_setaffinity(0, set(cores))
     sys.setswitchinterval(_SWITCH_S)
     try:
-        sender = Sender(target, channels=channels)
+        sender = Sender(target, channels=channels, access=access)
     except TargetUnreachable as error:
         pipe.send(error)
         return
@@ -270,6 +282,13 @@ def _work(pipe: Connection, target: str, channels: int, cores: Sequence[int]) ->
             gc.collect()
     except EOFError:
         sender.close()
+
+
+def _channel(target: str, credentials: grpc.ChannelCredentials | None) -> grpc.Channel:
+    options = [("grpc.use_local_subchannel_pool", 1)]  # else equal channels share one connection
+    if credentials is None:
+        return grpc.insecure_channel(target, options=options)
+    return grpc.secure_channel(target, credentials, options=options)
 
 
 def _as_it_is(request: bytes) -> bytes:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from arbiter_at_work import DemoCompany, RunningServer, connect, settings_for
 from redis_at_work import own_redis, redis_server, shared_redis
 
@@ -18,6 +19,13 @@ from engine.demo.company import load_company
 __all__ = ["own_redis", "redis_server", "shared_redis"]
 
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def log_as_imported() -> Iterator[None]:
+    """Ends what a test, or a command in it, has configured of the log: another would look for its lines."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,10 @@ from typing import Any, Final
 import grpc
 from grpc_status import rpc_status
 
+from engine.api.gate import PUSHBACK_MS
 from engine.api.lanes import Inline
 from engine.api.status import status_of
-from engine.errors import Overloaded
+from engine.errors import ArbiterError, Overloaded, ServerDraining
 from engine.service.admission import Priority
 
 PRIORITY_KEY: Final = "arbiter-priority"
@@ -64,12 +65,21 @@ def refusal(priority: Priority) -> grpc.Status:
     error = Overloaded(
         "more calls come than can be answered in time; try again later", retry_after_ms=after_ms
     )
+    return _told(error, after_ms)
+
+
+def draining(error: ServerDraining) -> grpc.Status:
+    """What a call is told that comes while the server stops: when its connection will be another one."""
+    return _told(error, PUSHBACK_MS)
+
+
+def _told(error: ArbiterError, after_ms: int) -> grpc.Status:
     status = rpc_status.to_status(status_of(error))
     return _Told(status.code, status.details, (*status.trailing_metadata, (PUSHBACK_KEY, str(after_ms))))
 
 
 class _Told(grpc.Status):
-    """A status made once and sent many times."""
+    """A status with the time after which a client may come again."""
 
     def __init__(self, code: grpc.StatusCode, details: str, trailing_metadata: Any) -> None:  # noqa: ANN401  # grpc's
         self.code = code

@@ -11,10 +11,12 @@ import time
 
 from engine.errors import ServerDraining
 
-QUIET_S = 0.05
+QUIET_S = 0.02
 """Time without a new call after which nobody is waiting in the core any more."""
-SETTLE_S = 1.0
-"""Longest time to wait for that; clients that do not let up are cut off then."""
+SETTLE_S = 0.05
+"""Longest time to wait for that, as among many clients there is always one that calls."""
+PUSHBACK_MS = 75
+"""When who is turned away may come again: the connection is closed by then, and another one is made."""
 
 
 class CallGate:

@@ -19,14 +19,21 @@ from google.protobuf.message import DecodeError
 from google.rpc import code_pb2
 from grpc_status import rpc_status
 
-from engine.api.admission import INLINE, WORDS, priority_of, refusal, usual_priority
+from engine.api.admission import INLINE, WORDS, draining, priority_of, refusal, usual_priority
 from engine.api.authorisation import authorised
 from engine.api.callids import ids_of
 from engine.api.gate import CallGate
 from engine.api.lanes import Lanes
 from engine.api.status import CODES, grpc_code, reason_of, status_of
 from engine.calls import begin_call
-from engine.errors import ArbiterError, DeadlineExpired, Overloaded, RequestInvalid, Violation
+from engine.errors import (
+    ArbiterError,
+    DeadlineExpired,
+    Overloaded,
+    RequestInvalid,
+    ServerDraining,
+    Violation,
+)
 from engine.security.authorising import Authoriser
 from engine.service.admission import Priority
 from engine.service.watching import Watch
@@ -141,7 +148,9 @@ class ErrorsToStatus(grpc.ServerInterceptor):  # type: ignore[type-arg]  # gener
                 status = status_of(error)
                 code = grpc_code(status).name
                 watch.refused(name, reason_of(error))
-                context.abort_with_status(rpc_status.to_status(status))
+                context.abort_with_status(
+                    draining(error) if isinstance(error, ServerDraining) else rpc_status.to_status(status)
+                )
             finally:
                 watch.called(name, code, perf_counter() - began)
 
@@ -183,8 +192,8 @@ def _refusing(priority: Priority, method: str, gate: CallGate, watch: Watch) -> 
         try:
             gate.enter()
             watch.shed(word, Overloaded.reason.lower())
-        except ArbiterError as draining:
-            told = rpc_status.to_status(status_of(draining))
+        except ServerDraining as error:
+            told = draining(error)
             code = told.code.name
         watch.called(name, code, 0.0)
         context.abort_with_status(told)

@@ -34,7 +34,7 @@ Figures = dict[str, float]
 _MB: Final = 1e6
 _REQUESTS: Final = 50_000
 _CHANNELS: Final = 4
-_UNDER_WAY: Final = 8
+_UNDER_WAY: Final = 4
 _SPELL_S: Final = 5.0
 _WARM: Final = 0.1
 """Share of the calls after which everything that is kept once has been met."""

@@ -7,6 +7,7 @@ sides. Batches of a thousand are measured by the processor's clock.
 
 Ratios are those of the worst model: `reasons_over_lightgbm` says how many times faster Arbiter is at least.
 `reasons_over_lightgbm_fast` is against LightGBM's C interface for single rows, which its Python one has not.
+`reasons_cold_us` is one row after the processor's caches were filled with other things, as between calls.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import numpy as np
 from engine.bench import lightgbm_side
 from engine.bench.parts import Disagreement, PartMissing
 from engine.bench.reasons_cases import INPUTS, Case, cases
-from engine.bench.timing import best_processor_s, in_turns, per_item_us
+from engine.bench.timing import best_processor_s, cold_us, in_turns, per_item_us
 from engine.models.arrays import read_arrays
 from engine.models.loading import TREE_ARRAYS
 from engine.models.shapley import TreeShapley
@@ -57,7 +58,7 @@ class Work:
 
 
 DEFAULT: Final = Work()
-_WORST: Final = ("four_us", "batch_us", "plain_us", "load_s", "memory_mb")
+_WORST: Final = ("four_us", "cold_us", "batch_us", "plain_us", "load_s", "memory_mb")
 
 
 def measure(work: Work = DEFAULT) -> Figures:
@@ -121,6 +122,7 @@ def _figures(case: Case, work: Work) -> Figures:
         **loading,
         **_singles(case, kernel, rows[: work.single_rows], work),
         **_fours(case, kernel, rows[: work.single_rows], work),
+        "cold_us": cold_us(kernel.contributions, list(rows[: work.single_rows])),
         "batch_us": best_processor_s(lambda: kernel.contributions_of_many(rows)) / len(rows) * 1e6,
         "lightgbm_batch_us": _theirs_s(case, rows) / len(rows) * 1e6,
         "plain_us": per_item_us(plain.contributions, list(rows[:3]), rounds=12, at_once=1),

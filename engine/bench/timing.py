@@ -6,11 +6,16 @@ pieces that take about as long as each other, or the slower side would seem slow
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
+
+import numpy as np
 
 T = TypeVar("T")
+_LARGER_THAN_CACHES: Final = 96 << 20
+_CACHE_LINE: Final = 64
 
 
 def per_item_us(
@@ -30,6 +35,18 @@ def per_item_us(
                 function(item)
             best[place] = min(best[place], time.perf_counter() - started)
     return sum(best) / len(items) * 1e6
+
+
+def cold_us(function: Callable[[T], object], items: Sequence[T]) -> float:
+    """Microseconds of one call whose tables are in no cache of the processor, as after a pause: the median."""
+    elsewhere = np.ones(_LARGER_THAN_CACHES, dtype=np.uint8)
+    took = []
+    for item in items:
+        elsewhere[::_CACHE_LINE].sum()
+        started = time.perf_counter()
+        function(item)
+        took.append(time.perf_counter() - started)
+    return statistics.median(took) * 1e6
 
 
 def best_processor_s(function: Callable[[], object], *, rounds: int = 5) -> float:

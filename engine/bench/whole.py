@@ -51,7 +51,10 @@ _PERCENTS: Final = {"p50": 50.0, "p99": 99.0, "p999": 99.9}
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """How much is measured. `checked` customers are compared between sides; `under_way` calls at once."""
+    """How much is measured. `checked` customers are compared between sides.
+
+    `under_way` calls at once are as many as a server has threads, which it never refuses, however slow it is.
+    """
 
     size: Size = STANDARD
     rounds: int = 5
@@ -59,7 +62,7 @@ class Work:
     warm_up_s: float = 1.0
     latency_rounds: int = 3
     latency_seconds: float = 8.0
-    under_way: int = 8
+    under_way: int = 4
     asked: int = 500
     checked: int = 100
     with_parts: bool = True

@@ -38,7 +38,8 @@ PAGE: Final = "/billing"
 LIMIT: Final = 3
 _GRPC_CHANNELS: Final = 4
 _TIMEOUT_MS: Final = 5_000
-"""Nothing is to fail because other work keeps the machine busy."""
+_WAIT_MS: Final = 1_000
+"""Nothing is to fail because other work keeps the machine busy: what would be refused waits, and that is told."""
 _HTTP_CONNECTIONS: Final = 64
 """One for each call under way: HTTP/1.1 has no two on a connection."""
 
@@ -98,7 +99,7 @@ def filled(company: Company, *, store: str) -> Settings:
 
 
 def arbiter(name: str, settings: Settings, *, workers: int = 1, on: Collection[int] = ()) -> MeasuredServer:
-    """Arbiter as `arbiter serve` runs it, with its usual settings."""
+    """Arbiter as `arbiter serve` runs it, with its usual settings but for how patient it is."""
     port = free_port()
     return MeasuredServer(
         name,
@@ -109,6 +110,7 @@ def arbiter(name: str, settings: Settings, *, workers: int = 1, on: Collection[i
             "ARBITER_DATA_DIR": str(settings.data_dir),
             "ARBITER_STORE": settings.store,
             "ARBITER_STORE_TIMEOUT_MS": str(_TIMEOUT_MS),
+            "ARBITER_ADMISSION_WAIT_MS": str(_WAIT_MS),
             "ARBITER_RULES": str(settings.rules),
             "ARBITER_REGISTRY": str(settings.registry),
             "ARBITER_FEATURE_SCHEMA": str(settings.feature_schema),

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from engine.cli.access import NO_ACCESS_FILES, AccessFiles
 from engine.cli.console import EXIT_FAILED, EXIT_UNAVAILABLE, effective_settings, out, print_document
-from engine.cli.options import AsJson, DataDir, Store, Target
+from engine.cli.options import AsJson, DataDir, Store, Target, TlsCa, TlsCert, TlsKey
 
 if TYPE_CHECKING:
     from engine.condition import Condition, FilesCondition, MetricsCondition
@@ -39,6 +40,9 @@ def status(
     store: Store = None,
     target: Target = None,
     metrics: MetricsAt = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     as_json: AsJson = False,
 ) -> None:
     """Show in one look how a server stands, and what is wrong.
@@ -46,7 +50,7 @@ def status(
     Exit code 0 where all is well, 4 where something is to be looked at, 5 where no server answers.
     """
     settings = effective_settings(data_dir=data_dir, store=store, log_level="error")
-    seen = look(settings, target=target, metrics=metrics)
+    seen = look(settings, target=target, metrics=metrics, files=AccessFiles(tls_ca, tls_cert, tls_key))
     if as_json:
         print_document(asdict(seen))
     else:
@@ -57,7 +61,9 @@ def status(
         raise typer.Exit(EXIT_FAILED if seen.up else EXIT_UNAVAILABLE)
 
 
-def look(settings: Settings, *, target: str | None, metrics: str | None) -> Condition:
+def look(
+    settings: Settings, *, target: str | None, metrics: str | None, files: AccessFiles = NO_ACCESS_FILES
+) -> Condition:
     """Everything that can be seen of a server from here."""
     from engine.condition import (
         Condition,
@@ -72,7 +78,7 @@ def look(settings: Settings, *, target: str | None, metrics: str | None) -> Cond
 
     server = None if target else server_of(running_servers(settings.data_dir))
     address = target or (f"localhost:{settings.port}" if server is None else _reachable(server.address))
-    health = _health(address)
+    health = _health(address, files)
     asked = metrics_address(metrics, server, settings)
     found, trouble = None, "they are off; `arbiter serve --metrics HOST:PORT` turns them on"
     if asked and (health or metrics):
@@ -98,12 +104,12 @@ def _reachable(address: str) -> str:
     return f"localhost:{port}" if host in ("0.0.0.0", "::", "[::]") else address  # noqa: S104  # not bound here
 
 
-def _health(address: str) -> Mapping[str, bool]:
+def _health(address: str, files: AccessFiles) -> Mapping[str, bool]:
     """What health checks say of each service, by what people call it; nothing where nobody answers."""
     from engine.client import ArbiterClient, CallFailed
 
     try:
-        with ArbiterClient(address, timeout_s=2.0, channels=1) as remote:
+        with ArbiterClient(address, timeout_s=2.0, channels=1, access=files.read(address)) as remote:
             return {name: remote.is_ready(service) for service, name in _SERVICES.items()}
     except CallFailed:
         return {}

@@ -143,12 +143,26 @@ class Checkpoints:
                 self._append_lines(fd, heads, _last_line(fd))
                 return
             known = {head.segment_id: head for c in self.history().checkpoints for head in c.heads}
-            last = _last_line(fd)
-            self.path.rename(self._put_aside(0 if last is None else last.number))
-            with self._held() as fresh:
-                self._append_lines(fresh, [*(known | {h.segment_id: h for h in heads}).values()], last)
+            self._begin_anew([*(known | {h.segment_id: h for h in heads}).values()], _last_line(fd))
 
-    def _put_aside(self, number: int) -> Path:
+    def _begin_anew(self, heads: Sequence[Head], last: _Line | None) -> None:
+        """Puts the file aside and one that tells all in its place; whoever looks meanwhile finds either.
+
+        The lock of the old file is held: who waits for it finds out that it was put aside.
+        """
+        fresh = self.path.with_suffix(".new")  # a killed writer may have left one
+        fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o640)
+        try:
+            self._append_lines(fd, heads, last)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        aside = self._aside(0 if last is None else last.number)
+        if not (aside.exists() and aside.samefile(self.path)):  # else a killed writer came as far as this
+            aside.hardlink_to(self.path)
+        fresh.replace(self.path)
+
+    def _aside(self, number: int) -> Path:
         return self.path.with_name(f"{self._log}-{number}{CHECKPOINT_SUFFIX}")
 
     def earlier(self, number: int) -> CheckpointHistory:

@@ -1,9 +1,15 @@
-"""An ensemble laid out for explanations: small forests, level by level, with every factor worked out.
+"""An ensemble laid out for explanations: small forests, level by level, and little to read for each split.
 
 The sums that `engine.models.shapley` describes need, at each quadrature point and for each split, what a
-row's way through it multiplies and weighs. A split has three states only: nothing on the way so far has
-turned the row away from its input's other splits and it goes left (1), or right (2), or an earlier split on
-the same input has led elsewhere (0). So all of it is worked out when the model loads.
+row's way through it multiplies and weighs. With z the ratio of an input after a branch, h = t + (1 - t) z,
+and z' and h' those of the branch before on that input (1 where there is none), the row's factor of the input
+goes from h' to h where it takes the branch and to (1 - t) z where it takes the other. A branch that is taken
+weighs w ((1 - z) / h - (1 - z') / h'), the other w (-1 / (1 - t) - (1 - z') / h'). Where an earlier split on
+the input led elsewhere, both branches change the factor by z / z', the ratio of their covers, and weigh
+nothing.
+
+All of these could be worked out when a model loads. They would take eleven times the memory: between two
+decisions a processor's caches forget that much, and reading it again takes longer than working it out.
 
 A leaf that reads d inputs needs ceil(d / 2) quadrature points. Quadrature adds up over its points, so `LANES`
 of them are done at a time, and leaves are done with others that need about as many: a forest holds the splits
@@ -14,18 +20,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from engine.models.trees import Flags, Floats, Places, Trees, TreesInvalid, cover_ratio
 
-T = TypeVar("T", bound=np.generic)
 LANES: Final = 4
 """Quadrature points worked on together: doubles of one AVX register, or of two of SSE or NEON."""
-STATES: Final = 3
-ELSEWHERE, LEFT, RIGHT = range(STATES)
 SPLIT: Final[np.dtype[np.void]] = np.dtype(
     [
         ("input", "<i4"),
@@ -34,15 +37,19 @@ SPLIT: Final[np.dtype[np.void]] = np.dtype(
         ("right", "<i4"),
         ("before", "<i4"),
         ("missing_left", "<i4"),
+        ("ratio", "<f8", 2),
+        ("cover", "<f8", 2),
+        ("end", "<f8", 2),
     ]
 )
 """A split as it is walked. `left` and `right` are slots of its forest; `before` is the branch, of its forest,
-by which an earlier split on the same input is left behind, 0 for none."""
+by which an earlier split on the same input is left behind, 0 for none. Of its left and its right branch:
+`ratio` is z, `cover` the ratio of covers, `end` the value of a leaf, 1 above another split, 0 above leaves of
+other forests."""
 _TREES_TOGETHER: Final = 4
 """Trees of one forest: enough to work on some while others wait, few enough for the fastest memory."""
 MAX_INPUTS: Final = 1024
 """Different inputs that a leaf may read: far beyond any model, and quadrature for it still takes no time."""
-_CACHE_LINE: Final = 64
 _NOBODY: Final = -1
 
 
@@ -51,15 +58,14 @@ class Forests:
     """The splits of all forests, each forest's level by level with its roots first.
 
     A forest's split k has slot k and the branches 1 + 2k (left) and 2 + 2k (right); its leaves have the slots
-    after its splits. splits: SPLIT (splits,). depth: (splits,). factors, weights: (splits, STATES, 2, LANES),
-    the 2 are left and right: what a branch multiplies on the way down, and what it weighs on the way back.
-    firsts: (forests + 1,) where each forest's splits begin. roots: (forests,) how many roots each has.
+    after its splits. splits: SPLIT (splits,). depth: (splits,). quadrature: (forests, 2, LANES) points t and
+    their weights w. firsts: (forests + 1,) where each forest's splits begin. roots: (forests,) how many roots
+    each has.
     """
 
     splits: npt.NDArray[np.void]
     depth: Places
-    factors: Floats
-    weights: Floats
+    quadrature: Floats
     firsts: Places
     roots: Places
 
@@ -76,7 +82,7 @@ class Forests:
     @property
     def size_bytes(self) -> int:
         """Memory of all arrays."""
-        arrays = (self.splits, self.depth, self.factors, self.weights, self.firsts, self.roots)
+        arrays = (self.splits, self.depth, self.quadrature, self.firsts, self.roots)
         return sum(array.nbytes for array in arrays)
 
 
@@ -87,22 +93,21 @@ def lay_out(trees: Trees) -> Forests:
     """
     ways = _ways(trees)
     parts = [part for reach in _reaches(trees, ways) for part in _parts(trees, ways, reach)]
-    sizes = [np.diff(part.firsts) for part in parts]
-    splits = _empty((sum(len(part.splits) for part in parts),), SPLIT)
-    shape = (len(splits), STATES, 2, LANES)
-    factors, weights = _empty(shape, np.dtype(np.float64)), _empty(shape, np.dtype(np.float64))
-    start = 0
-    for part in parts:
-        end = start + len(part.splits)
-        splits[start:end], factors[start:end], weights[start:end] = part.splits, part.factors, part.weights
-        start = end
+    if not parts:
+        return Forests(
+            splits=np.empty(0, SPLIT),
+            depth=np.empty(0, np.intp),
+            quadrature=np.empty((0, 2, LANES)),
+            firsts=np.zeros(1, np.intp),
+            roots=np.empty(0, np.intp),
+        )
+    sizes = np.concatenate([np.diff(part.firsts) for part in parts])
     return Forests(
-        splits=splits,
-        depth=np.concatenate([part.depth for part in parts]) if parts else np.empty(0, np.intp),
-        factors=factors,
-        weights=weights,
-        firsts=np.concatenate([[0], np.cumsum(np.concatenate(sizes))]) if parts else np.zeros(1, np.intp),
-        roots=np.concatenate([part.roots for part in parts]) if parts else np.empty(0, np.intp),
+        splits=np.concatenate([part.splits for part in parts]),
+        depth=np.concatenate([part.depth for part in parts]),
+        quadrature=np.concatenate([part.quadrature for part in parts]),
+        firsts=np.concatenate([[0], np.cumsum(sizes)]),
+        roots=np.concatenate([part.roots for part in parts]),
     )
 
 
@@ -191,14 +196,13 @@ class _Part:
 
     splits: npt.NDArray[np.void]
     depth: Places
-    factors: Floats
-    weights: Floats
+    quadrature: Floats
     firsts: Places
     roots: Places
 
 
 def _parts(trees: Trees, ways: _Ways, reach: _Reach) -> Iterator[_Part]:
-    """One for each LANES quadrature points of the class; they differ in factors and weights only."""
+    """One for each LANES quadrature points of the class; they differ in nothing else."""
     chosen = ways.order[reach.kept[ways.order] & (trees.left[ways.order] >= 0)]
     _, rank = np.unique(ways.tree[chosen], return_inverse=True)
     forest = rank // _TREES_TOGETHER
@@ -209,14 +213,16 @@ def _parts(trees: Trees, ways: _Ways, reach: _Reach) -> Iterator[_Part]:
     place[chosen] = np.arange(len(chosen)) - firsts[forest]
     children = np.column_stack([trees.left[chosen], trees.right[chosen]])
     splits = _splits(trees, ways, chosen, place, _slots(children, place, forest, firsts))
+    splits["ratio"] = ways.ratio[children]
+    splits["cover"] = cover_ratio(trees, children, chosen[:, None])
+    splits["end"] = np.where(
+        place[children] >= 0, 1.0, np.where(reach.kept[children], trees.value[children], 0.0)
+    )
     roots = np.bincount(forest[ways.parent[chosen] < 0], minlength=len(firsts) - 1)
-    ends = np.where(place[children] >= 0, 1.0, np.where(reach.kept[children], trees.value[children], 0.0))
-    points, point_weights = _quadrature(reach.passes * LANES)
+    points, weights = _quadrature(reach.passes * LANES)
     for start in range(0, len(points), LANES):
-        lanes = slice(start, start + LANES)
-        factors, weights = _tables(trees, ways, chosen, children, points[lanes], point_weights[lanes])
-        factors *= ends[:, None, :, None]
-        yield _Part(splits, ways.depth[chosen], factors, weights, firsts, roots)
+        lanes = np.stack([points[start : start + LANES], weights[start : start + LANES]])
+        yield _Part(splits, ways.depth[chosen], np.tile(lanes, (len(roots), 1, 1)), firsts, roots)
 
 
 def _slots(children: Places, place: Places, forest: Places, firsts: Places) -> Places:
@@ -241,44 +247,7 @@ def _splits(trees: Trees, ways: _Ways, chosen: Places, place: Places, slots: Pla
     return splits
 
 
-def _tables(
-    trees: Trees, ways: _Ways, chosen: Places, children: Places, points: Floats, point_weights: Floats
-) -> tuple[Floats, Floats]:
-    """Factors and weights at quadrature points t, shape (splits, STATES, 2, LANES) each.
-
-    With z the ratio of an input after a branch and z' before, the factor of that input goes from
-    h' = t + (1 - t) z' to t + (1 - t) z where the row takes the branch, and to (1 - t) z where it takes
-    the other. Where an earlier split led elsewhere, h' is (1 - t) z', and both branches change it by z / z'.
-    """
-    shape = (len(chosen), STATES, 2, len(points))
-    factors, weights = np.empty(shape), np.zeros(shape)
-    through = ways.before[chosen]
-    earlier = np.where(through >= 0, ways.ratio[through], 1.0)[:, None]
-    before = points + (1.0 - points) * earlier
-    earlier_weight = (1.0 - earlier) / before
-    for side in (0, 1):
-        child = children[:, side]
-        taken, other = (LEFT, RIGHT) if side == 0 else (RIGHT, LEFT)
-        ratio = ways.ratio[child][:, None]
-        after = points + (1.0 - points) * ratio
-        factors[:, ELSEWHERE, side] = cover_ratio(trees, child, chosen)[:, None]
-        factors[:, taken, side] = after / before
-        factors[:, other, side] = (1.0 - points) * ratio / before
-        weights[:, taken, side] = point_weights * ((1.0 - ratio) / after - earlier_weight)
-        weights[:, other, side] = point_weights * (-1.0 / (1.0 - points) - earlier_weight)
-    return factors, weights
-
-
 def _quadrature(count: int) -> tuple[Floats, Floats]:
     """Gauss-Legendre points and weights on [0, 1], exact for polynomials of degree 2 count - 1."""
     points, weights = np.polynomial.legendre.leggauss(count)
     return (points + 1.0) / 2.0, weights / 2.0
-
-
-def _empty(shape: tuple[int, ...], dtype: np.dtype[T]) -> npt.NDArray[T]:
-    """An array that begins with a line of the cache, so that what is read together is one line."""
-    size = int(np.prod(shape)) * dtype.itemsize
-    room = np.empty(size + _CACHE_LINE, dtype=np.uint8)
-    start = -room.ctypes.data % _CACHE_LINE
-    found: npt.NDArray[T] = room[start : start + size].view(dtype).reshape(shape)
-    return found

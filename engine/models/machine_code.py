@@ -34,11 +34,21 @@ _LANES_BYTES: Final = 8 * LANES
 _KEY_BYTES: Final = 4
 _ALIGNED: Final = 64
 SPLIT: Final[np.dtype[np.void]] = np.dtype(
-    [("key", "<i4"), ("threshold", "<i4"), ("above", "<i4"), ("before", "<i4"), ("input", "<i4")]
+    [
+        ("key", "<i4"),
+        ("threshold", "<i4"),
+        ("above", "<i4"),
+        ("before", "<i4"),
+        ("input", "<i4"),
+        ("unused", "<i4"),
+        ("ratio", "<f8", 2),
+        ("cover", "<f8", 2),
+        ("end", "<f8", 2),
+    ]
 )
 """A split as the kernel reads it. `key` is the place of its input among a row's keys: the first ones are for
 splits where a missing value goes left. Keys and `threshold` are whole numbers in the order of the values.
-`above` is the branch it hangs on, 0 for a root; `before` as `engine.models.forests` has it."""
+`above` is the branch it hangs on, 0 for a root; all else as `engine.models.forests` has it."""
 _FASTEST: Final = 3
 _BRIEF: Final = 16
 """Rows explained together, and up to which the interpreter's lock is kept: they take a millisecond at most,
@@ -65,12 +75,12 @@ class MachineKernel:
     def __init__(self, code: MachineCode, forests: Forests, *, input_count: int) -> None:
         self._code = code
         splits = _machine_splits(forests, input_count)
-        self._arrays = (splits, forests.firsts, forests.factors, forests.weights)  # they must live as long
+        self._arrays = (splits, forests.firsts, forests.quadrature)  # they must live as long
         branches = -(-(1 + 2 * forests.most_splits) // _ALIGNED) * _ALIGNED
         addresses = [array.ctypes.data for array in self._arrays]
         self._model = np.array([*addresses, len(forests.roots), input_count, branches], dtype=np.int64)
         self._model_at = self._model.ctypes.data
-        self._scratch_bytes = branches * (_LANES_BYTES + 2) + 2 * _ALIGNED
+        self._scratch_bytes = branches * (3 * _LANES_BYTES + 1) + 4 * _ALIGNED
         self._row_bytes = input_count * (_LANES_BYTES + 2 * _KEY_BYTES)
 
     @property
@@ -96,7 +106,8 @@ def _machine_splits(forests: Forests, input_count: int) -> npt.NDArray[np.void]:
     splits["key"] = theirs["input"] + np.where(theirs["missing_left"] == 1, 0, input_count)
     bits = (theirs["threshold"] + np.float32(0.0)).view(np.int32)
     splits["threshold"] = bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))
-    splits["before"], splits["input"] = theirs["before"], theirs["input"]
+    for same in ("before", "input", "ratio", "cover", "end"):
+        splits[same] = theirs[same]
     for first, end in pairwise(forests.firsts.tolist()):
         place = np.arange(end - first)
         for branch, side in enumerate(("left", "right"), start=1):
@@ -185,46 +196,52 @@ def _system(name: str) -> Callable[[int, int, int], int]:
 
 
 KERNEL: Final = """
-%split = type { i32, i32, i32, i32, i32 } ; key, threshold, above, before, input: as SPLIT says
-%model = type { ptr, ptr, ptr, ptr, i64, i64, i64 } ; four arrays and three counts
+; key, threshold, above, before, input, nothing; of both branches the ratios, the covers, the ends
+%split = type { i32, i32, i32, i32, i32, i32, [2 x double], [2 x double], [2 x double] }
+%model = type { ptr, ptr, ptr, i64, i64, i64 } ; three arrays and three counts
+%behind = type { <4 x double>, <4 x double> } ; of a branch that was taken: 1 / h, and (1 - z) / h
 
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 
 ; What engine.models.plain does, on what engine.models.forests lays out: a forest or more, an input or more.
-; Scratch memory: from its 32nd byte, for each branch 4 lanes, then a byte for the way that each split goes,
-; then two bytes for each branch; the sums of each row's inputs, 4 lanes; two keys for each row's inputs. The
-; left and the right branch of a split are neighbours, so both are worked on at once. A row of the result has
-; one number more than there are inputs. Pointers are trusted: trees and rows were checked before.
+; Scratch memory: from its 32nd byte, for each branch 4 lanes; for each branch 4 lanes of what it weighs; for
+; each split what a branch that was taken leaves behind, the first of no split; the sums of each row's inputs,
+; 4 lanes; two keys for each row's inputs; a byte for each branch. A row of the result has one number more
+; than there are inputs. Pointers are trusted: trees and rows were checked before.
 define void @explain(ptr %model, ptr %scratch, ptr %rows, i64 %count, ptr %out) {
 entry:
   %splits = load ptr, ptr %model
   %firsts.at = getelementptr %model, ptr %model, i64 0, i32 1
   %firsts = load ptr, ptr %firsts.at
-  %factors.at = getelementptr %model, ptr %model, i64 0, i32 2
-  %factors = load ptr, ptr %factors.at
-  %weights.at = getelementptr %model, ptr %model, i64 0, i32 3
-  %weights = load ptr, ptr %weights.at
-  %forests.at = getelementptr %model, ptr %model, i64 0, i32 4
+  %quadrature.at = getelementptr %model, ptr %model, i64 0, i32 2
+  %quadrature = load ptr, ptr %quadrature.at
+  %forests.at = getelementptr %model, ptr %model, i64 0, i32 3
   %forests = load i64, ptr %forests.at
-  %inputs.at = getelementptr %model, ptr %model, i64 0, i32 5
+  %inputs.at = getelementptr %model, ptr %model, i64 0, i32 4
   %inputs = load i64, ptr %inputs.at
-  %branches.at = getelementptr %model, ptr %model, i64 0, i32 6
+  %branches.at = getelementptr %model, ptr %model, i64 0, i32 5
   %branches = load i64, ptr %branches.at
   %width = add i64 %inputs, 1
   %values.count = mul i64 %inputs, %count
   %below = getelementptr i8, ptr %scratch, i64 32
-  %sums = getelementptr <4 x double>, ptr %below, i64 %branches
+  %weighs.from = getelementptr i8, ptr %scratch, i64 64
+  %weighs = getelementptr <4 x double>, ptr %weighs.from, i64 %branches
+  %behind = getelementptr <4 x double>, ptr %weighs, i64 %branches
+  %behind.end = getelementptr <4 x double>, ptr %behind, i64 %branches
+  %sums = getelementptr i8, ptr %behind.end, i64 64
   %sums.bytes = mul i64 %values.count, 32
   %keys = getelementptr i8, ptr %sums, i64 %sums.bytes
   %keys.count = mul i64 %values.count, 2
-  %ways = getelementptr i32, ptr %keys, i64 %keys.count
-  %open = getelementptr i8, ptr %ways, i64 %branches
+  %open = getelementptr i32, ptr %keys, i64 %keys.count
   %any = icmp sgt i64 %count, 0
   br i1 %any, label %begin, label %done
 
 begin:
   call void @llvm.memset.p0.i64(ptr align 32 %sums, i8 0, i64 %sums.bytes, i1 false)
-  store i8 -1, ptr %open ; branch 0: no split on the input yet
+  store i8 1, ptr %open ; branch 0: no split on the input yet, so z' and h' are 1
+  store <4 x double> <double 1.0, double 1.0, double 1.0, double 1.0>, ptr %behind, align 32
+  %nothing.at = getelementptr %behind, ptr %behind, i64 0, i32 1
+  store <4 x double> zeroinitializer, ptr %nothing.at, align 32
   br label %key
 
 key: ; whole numbers in the order of the values; the second is for splits where a missing value goes right
@@ -258,12 +275,16 @@ forest:
   %last = load i64, ptr %last.at
   %size = sub i64 %last, %first
   %here = getelementptr %split, ptr %splits, i64 %first
-  %first.row = mul i64 %first, 192 ; bytes of 3 states
-  %f.factors = getelementptr i8, ptr %factors, i64 %first.row
-  %f.weights = getelementptr i8, ptr %weights, i64 %first.row
+  %f.two = mul i64 %f, 2
+  %points.at = getelementptr <4 x double>, ptr %quadrature, i64 %f.two
+  %points = load <4 x double>, ptr %points.at, align 8
+  %shares.at = getelementptr <4 x double>, ptr %points.at, i64 1
+  %shares = load <4 x double>, ptr %shares.at, align 8
+  %rest = fsub <4 x double> <double 1.0, double 1.0, double 1.0, double 1.0>, %points
+  %left.out = fdiv <4 x double> <double -1.0, double -1.0, double -1.0, double -1.0>, %rest
   br label %row
 
-row: ; a forest's tables are read for all rows while they are at hand
+row: ; a forest is read for all rows while it is at hand
   %i = phi i64 [0, %forest], [%i.next, %row.end]
   %x.offset = mul i64 %i, %inputs
   %x.keys = mul i64 %x.offset, 2
@@ -272,51 +293,102 @@ row: ; a forest's tables are read for all rows while they are at hand
   store <4 x double> <double 1.0, double 1.0, double 1.0, double 1.0>, ptr %below, align 32
   br label %down
 
-down: ; from the roots: what each branch's inputs multiply to
+down: ; from the roots: what each branch's inputs multiply to, and what it weighs
   %k = phi i64 [0, %row], [%k.next, %down]
-  %key.at = getelementptr %split, ptr %here, i64 %k
-  %key.place = load i32, ptr %key.at
-  %threshold.at = getelementptr %split, ptr %here, i64 %k, i32 1
+  %k.at = getelementptr %split, ptr %here, i64 %k
+  %key.place = load i32, ptr %k.at
+  %threshold.at = getelementptr %split, ptr %k.at, i64 0, i32 1
   %threshold = load i32, ptr %threshold.at
-  %above.at = getelementptr %split, ptr %here, i64 %k, i32 2
+  %above.at = getelementptr %split, ptr %k.at, i64 0, i32 2
   %above = load i32, ptr %above.at
-  %before.at = getelementptr %split, ptr %here, i64 %k, i32 3
+  %before.at = getelementptr %split, ptr %k.at, i64 0, i32 3
   %before = load i32, ptr %before.at
   %key.place.64 = zext i32 %key.place to i64
   %value.at = getelementptr i32, ptr %x, i64 %key.place.64
   %value = load i32, ptr %value.at
-  %goes.left = icmp sle i32 %value, %threshold
+  %goes.right = icmp sgt i32 %value, %threshold
+  %taken = zext i1 %goes.right to i64
+  %other = xor i64 %taken, 1
   %before.64 = zext i32 %before to i64
   %open.at = getelementptr i8, ptr %open, i64 %before.64
   %open.8 = load i8, ptr %open.at
-  %open.32 = sext i8 %open.8 to i32
-  %side = select i1 %goes.left, i32 255, i32 65280
-  %taken = and i32 %side, %open.32
-  %taken.16 = trunc i32 %taken to i16
+  %is.open = icmp ne i8 %open.8, 0
   %k.branch = shl i64 %k, 1
   %k.open.at = getelementptr i8, ptr %open, i64 %k.branch
-  %k.left.at = getelementptr i8, ptr %k.open.at, i64 1
-  store i16 %taken.16, ptr %k.left.at, align 1
-  %way = select i1 %goes.left, i32 64, i32 128
-  %state = and i32 %way, %open.32
-  %state.8 = trunc i32 %state to i8
-  %k.way.at = getelementptr i8, ptr %ways, i64 %k
-  store i8 %state.8, ptr %k.way.at
-  %state.64 = zext i32 %state to i64
-  %d.row = mul i64 %k, 192
-  %d.place = add i64 %d.row, %state.64
-  %factor.at = getelementptr i8, ptr %f.factors, i64 %d.place
-  %factor = load <8 x double>, ptr %factor.at, align 64
+  %k.open.left.at = getelementptr i8, ptr %k.open.at, i64 1
+  %k.open.taken.at = getelementptr i8, ptr %k.open.left.at, i64 %taken
+  %k.open.other.at = getelementptr i8, ptr %k.open.left.at, i64 %other
+  store i8 %open.8, ptr %k.open.taken.at
+  store i8 0, ptr %k.open.other.at
+  %before.up = add i64 %before.64, 1
+  %before.place = lshr i64 %before.up, 1
+  %left.at = getelementptr %behind, ptr %behind, i64 %before.place
+  %inverse.before = load <4 x double>, ptr %left.at, align 32
+  %weight.before.at = getelementptr %behind, ptr %left.at, i64 0, i32 1
+  %weight.before = load <4 x double>, ptr %weight.before.at, align 32
+  %z.taken.at = getelementptr %split, ptr %k.at, i64 0, i32 6, i64 %taken
+  %z.taken.1 = load double, ptr %z.taken.at
+  %z.taken.v = insertelement <4 x double> poison, double %z.taken.1, i32 0
+  %z.taken = shufflevector <4 x double> %z.taken.v, <4 x double> poison, <4 x i32> zeroinitializer
+  %z.other.at = getelementptr %split, ptr %k.at, i64 0, i32 6, i64 %other
+  %z.other.1 = load double, ptr %z.other.at
+  %z.other.v = insertelement <4 x double> poison, double %z.other.1, i32 0
+  %z.other = shufflevector <4 x double> %z.other.v, <4 x double> poison, <4 x i32> zeroinitializer
+  %h.part = fmul <4 x double> %rest, %z.taken
+  %h = fadd <4 x double> %points, %h.part
+  %inverse = fdiv <4 x double> <double 1.0, double 1.0, double 1.0, double 1.0>, %h
+  %z.missing = fsub <4 x double> <double 1.0, double 1.0, double 1.0, double 1.0>, %z.taken
+  %weight.own = fmul <4 x double> %z.missing, %inverse
+  %k.next = add i64 %k, 1
+  %k.behind.at = getelementptr %behind, ptr %behind, i64 %k.next
+  store <4 x double> %inverse, ptr %k.behind.at, align 32
+  %k.weight.own.at = getelementptr %behind, ptr %k.behind.at, i64 0, i32 1
+  store <4 x double> %weight.own, ptr %k.weight.own.at, align 32
+  %weight.taken.gain = fsub <4 x double> %weight.own, %weight.before
+  %weight.taken.open = fmul <4 x double> %shares, %weight.taken.gain
+  %weight.other.gain = fsub <4 x double> %left.out, %weight.before
+  %weight.other.open = fmul <4 x double> %shares, %weight.other.gain
+  %weight.taken = select i1 %is.open, <4 x double> %weight.taken.open, <4 x double> zeroinitializer
+  %weight.other = select i1 %is.open, <4 x double> %weight.other.open, <4 x double> zeroinitializer
+  %k.weighs.at = getelementptr <4 x double>, ptr %weighs, i64 %k.branch
+  %k.weighs.taken.at = getelementptr <4 x double>, ptr %k.weighs.at, i64 %taken
+  store <4 x double> %weight.taken, ptr %k.weighs.taken.at, align 32
+  %k.weighs.other.at = getelementptr <4 x double>, ptr %k.weighs.at, i64 %other
+  store <4 x double> %weight.other, ptr %k.weighs.other.at, align 32
+  %c.taken.at = getelementptr %split, ptr %k.at, i64 0, i32 7, i64 %taken
+  %c.taken.1 = load double, ptr %c.taken.at
+  %c.taken.v = insertelement <4 x double> poison, double %c.taken.1, i32 0
+  %c.taken = shufflevector <4 x double> %c.taken.v, <4 x double> poison, <4 x i32> zeroinitializer
+  %c.other.at = getelementptr %split, ptr %k.at, i64 0, i32 7, i64 %other
+  %c.other.1 = load double, ptr %c.other.at
+  %c.other.v = insertelement <4 x double> poison, double %c.other.1, i32 0
+  %c.other = shufflevector <4 x double> %c.other.v, <4 x double> poison, <4 x i32> zeroinitializer
+  %e.taken.at = getelementptr %split, ptr %k.at, i64 0, i32 8, i64 %taken
+  %e.taken.1 = load double, ptr %e.taken.at
+  %e.taken.v = insertelement <4 x double> poison, double %e.taken.1, i32 0
+  %e.taken = shufflevector <4 x double> %e.taken.v, <4 x double> poison, <4 x i32> zeroinitializer
+  %e.other.at = getelementptr %split, ptr %k.at, i64 0, i32 8, i64 %other
+  %e.other.1 = load double, ptr %e.other.at
+  %e.other.v = insertelement <4 x double> poison, double %e.other.1, i32 0
+  %e.other = shufflevector <4 x double> %e.other.v, <4 x double> poison, <4 x i32> zeroinitializer
+  %change.taken.open = fmul <4 x double> %h, %inverse.before
+  %change.other.part = fmul <4 x double> %rest, %z.other
+  %change.other.open = fmul <4 x double> %change.other.part, %inverse.before
+  %change.taken = select i1 %is.open, <4 x double> %change.taken.open, <4 x double> %c.taken
+  %change.other = select i1 %is.open, <4 x double> %change.other.open, <4 x double> %c.other
+  %factor.taken = fmul <4 x double> %change.taken, %e.taken
+  %factor.other = fmul <4 x double> %change.other, %e.other
   %above.64 = zext i32 %above to i64
   %product.at = getelementptr <4 x double>, ptr %below, i64 %above.64
   %product = load <4 x double>, ptr %product.at, align 32
-  %both = shufflevector <4 x double> %product, <4 x double> poison,
-    <8 x i32> <i32 0, i32 1, i32 2, i32 3, i32 0, i32 1, i32 2, i32 3>
-  %products = fmul <8 x double> %both, %factor
-  %d.pair.at = getelementptr <8 x double>, ptr %below, i64 %k
-  %d.left.at = getelementptr i8, ptr %d.pair.at, i64 32
-  store <8 x double> %products, ptr %d.left.at, align 64
-  %k.next = add i64 %k, 1
+  %product.taken = fmul <4 x double> %product, %factor.taken
+  %product.other = fmul <4 x double> %product, %factor.other
+  %d.above.at = getelementptr <4 x double>, ptr %below, i64 %k.branch
+  %d.left.at = getelementptr <4 x double>, ptr %d.above.at, i64 1
+  %d.taken.at = getelementptr <4 x double>, ptr %d.left.at, i64 %taken
+  store <4 x double> %product.taken, ptr %d.taken.at, align 32
+  %d.other.at = getelementptr <4 x double>, ptr %d.left.at, i64 %other
+  store <4 x double> %product.other, ptr %d.other.at, align 32
   %k.more = icmp slt i64 %k.next, %size
   br i1 %k.more, label %down, label %up
 
@@ -327,12 +399,8 @@ up: ; from the leaves: what is below each branch adds up to, and what that gives
   %u.above = load i32, ptr %u.above.at
   %u.input.at = getelementptr %split, ptr %here, i64 %j, i32 4
   %u.input = load i32, ptr %u.input.at
-  %u.way.at = getelementptr i8, ptr %ways, i64 %j
-  %u.way = load i8, ptr %u.way.at
-  %u.way.64 = zext i8 %u.way to i64
-  %u.row = mul i64 %j, 192
-  %u.place = add i64 %u.row, %u.way.64
-  %weight.at = getelementptr i8, ptr %f.weights, i64 %u.place
+  %u.branch = shl i64 %j, 1
+  %weight.at = getelementptr <4 x double>, ptr %weighs, i64 %u.branch
   %weight.left = load <4 x double>, ptr %weight.at, align 32
   %weight.right.at = getelementptr i8, ptr %weight.at, i64 32
   %weight.right = load <4 x double>, ptr %weight.right.at, align 32

@@ -12,11 +12,30 @@ from typing import Final
 
 import numpy as np
 
-from engine.models.forests import LANES, LEFT, RIGHT, Forests
+from engine.models.forests import LANES, Forests
 from engine.models.trees import Flags, Floats, Places, Rows
 
 _ROWS_TOGETHER: Final = 32
-"""Rows worked on together: more take more memory, some 1.5 MB each, and are no faster."""
+"""Rows worked on together: more take more memory, some 2 MB each, and are no faster."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Splits:
+    """Some splits at some rows, in the words of `engine.models.forests`; each (splits, n or 1, LANES or 1).
+
+    `left_out` is -1 / (1 - t). `h`, `inverse` 1 / h and `weight` (1 - z) / h are of the branch that is taken.
+    """
+
+    is_open: Flags
+    shares: Floats
+    rest: Floats
+    left_out: Floats
+    ratio: tuple[Floats, ...]
+    cover: tuple[Floats, ...]
+    end: tuple[Floats, ...]
+    h: Floats
+    inverse: Floats
+    weight: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +59,8 @@ class PlainKernel:
     def _of_some(self, rows: Rows) -> Floats:
         """The shares of some rows, shape (n, inputs)."""
         slots = np.ones((self._slots, len(rows), LANES))
-        states = self._go_down(rows, slots)
-        given = self._come_back(states, slots)
+        weights = self._go_down(rows, slots)
+        given = self._come_back(weights, slots)
         lanes = np.array(
             [
                 [np.bincount(self._inputs_in_order, lane, self.input_count) for lane in of_row.T]
@@ -51,31 +70,59 @@ class PlainKernel:
         shares: Floats = (lanes[:, 0] + lanes[:, 1]) + (lanes[:, 2] + lanes[:, 3])
         return shares
 
-    def _go_down(self, rows: Rows, slots: Floats) -> Places:
-        """From the roots: fills the slots with products; the state of each split, shape (splits, n)."""
-        splits, factors = self.forests.splits, self.forests.factors
+    def _go_down(self, rows: Rows, slots: Floats) -> Floats:
+        """From the roots: fills the slots with products; what branches weigh, shape (splits, 2, n, LANES)."""
+        count = len(self.forests.splits)
         goes_left = self._goes_left(rows)
-        taken = np.ones((2 * len(splits) + 1, len(rows)), dtype=np.bool_)
-        states = np.empty((len(splits), len(rows)), dtype=np.intp)
+        taken = np.ones((2 * count + 1, len(rows)), dtype=np.bool_)
+        behind = np.empty((count + 1, 2, len(rows), LANES))  # of a branch that was taken: 1 / h, (1 - z) / h
+        behind[0, 0], behind[0, 1] = 1.0, 0.0  # of no split
+        weights = np.empty((count, 2, len(rows), LANES))
         for level in self._levels:
+            left = goes_left[level]
             is_open = taken[self._before[level]]
-            left, right = goes_left[level] & is_open, ~goes_left[level] & is_open
-            taken[1 + 2 * level], taken[2 + 2 * level] = left, right
-            states[level] = left * LEFT + right * RIGHT
-            factor = factors[level[:, None], states[level]]
-            slots[self._left[level]] = slots[level] * factor[:, :, 0]
-            slots[self._right[level]] = slots[level] * factor[:, :, 1]
-        return states
+            taken[1 + 2 * level], taken[2 + 2 * level] = left & is_open, ~left & is_open
+            inverse, weight = np.moveaxis(behind[(self._before[level] + 1) // 2], 1, 0)
+            at = self._at(level, left, is_open)
+            behind[level + 1, 0], behind[level + 1, 1] = at.inverse, at.weight
+            for side, goes in enumerate((left, ~left)):
+                mine = goes[:, :, None]
+                weighs = at.shares * (np.where(mine, at.weight, at.left_out) - weight)
+                weights[level, side] = np.where(at.is_open, weighs, 0.0)
+                change = np.where(mine, at.h, at.rest * at.ratio[side]) * inverse
+                factor = np.where(at.is_open, change, at.cover[side]) * at.end[side]
+                slots[(self._left, self._right)[side][level]] = slots[level] * factor
+        return weights
 
-    def _come_back(self, states: Places, slots: Floats) -> Floats:
+    def _at(self, level: Places, left: Flags, is_open: Flags) -> _Splits:
+        """What the splits of a level come to for rows that go left there or right."""
+        splits, lanes = self.forests.splits[level], self.forests.quadrature[self._forest[level]][:, :, None]
+        points, shares = lanes[:, 0], lanes[:, 1]
+        rest = 1.0 - points
+        ratio = tuple(splits["ratio"].T[:, :, None, None])
+        taken = np.where(left[:, :, None], ratio[0], ratio[1])
+        h = points + rest * taken
+        inverse = 1.0 / h
+        return _Splits(
+            is_open=is_open[:, :, None],
+            shares=shares,
+            rest=rest,
+            left_out=-1.0 / rest,
+            ratio=ratio,
+            cover=tuple(splits["cover"].T[:, :, None, None]),
+            end=tuple(splits["end"].T[:, :, None, None]),
+            h=h,
+            inverse=inverse,
+            weight=(1.0 - taken) * inverse,
+        )
+
+    def _come_back(self, weights: Floats, slots: Floats) -> Floats:
         """From the leaves: what each split gives its input, shape (splits, n, LANES)."""
-        weights = self.forests.weights
-        given = np.empty((len(states), *slots.shape[1:]))
+        given = np.empty((len(weights), *slots.shape[1:]))
         for level in reversed(self._levels):
             left, right = slots[self._left[level]], slots[self._right[level]]
-            weight = weights[level[:, None], states[level]]
             slots[level] = left + right
-            given[level] = left * weight[:, :, 0] + right * weight[:, :, 1]
+            given[level] = left * weights[level, 0] + right * weights[level, 1]
         return given
 
     def _goes_left(self, rows: Rows) -> Flags:

@@ -11,9 +11,8 @@ sum over leaves is path-dependent TreeSHAP (Lundberg et al.), LightGBM's `pred_c
 What makes it fast: leaves share their ways. At one point t, going down from the root, the product of all h_j
 so far is kept at each branch; coming back, the products of the leaves below it, times v, are added up to S. A
 branch on input i then gives phi_i the sum over points of w S (o_i - z_i) / h_i, less the same for the split
-on i before it, as for these leaves its z_i and o_i no longer hold. All that depends on the row is which of
-three states a split is in, so products and quotients are tabulated (`engine.models.forests`), and what
-remains is two multiplications on the way down and two on the way back.
+on i before it, as for these leaves its z_i and o_i no longer hold. What a split needs for that are a few
+numbers (`engine.models.forests`), and one division for all points.
 """
 
 from __future__ import annotations

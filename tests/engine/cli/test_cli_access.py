@@ -74,6 +74,20 @@ def test_commands_reach_a_protected_server(
     good = arbiter(*asked, *shown, "--token-file", f"{tmp_path}/token")
     tokenless = arbiter(*asked, *shown)
     clear = arbiter(*asked)
+    seen = arbiter("status", "--target", server.target, *shown, "--json")
+    loaded = arbiter(
+        *(
+            "loadtest",
+            "run",
+            "--target",
+            server.target,
+            *shown,
+            "--token-file",
+            f"{tmp_path}/token",
+            "--json",
+        ),
+        *("--seconds", "1", "--warm-up", "0", "--rate", "20", "--save", f"{tmp_path}/result.json"),
+    )
     command_line = Path(f"/proc/{server.process.pid}/cmdline").read_bytes().decode()
     mark = server.mark
     (tmp_path / "roles.toml").write_text("grants = 7")
@@ -85,6 +99,8 @@ def test_commands_reach_a_protected_server(
     assert json.loads(good.stdout)["customerId"] == "C0133"
     assert (tokenless.returncode, "PERMISSION_DENIED" in tokenless.stderr) == (3, True)
     assert clear.returncode == 5
+    assert json.loads(seen.stdout)["health"]["decisions"]
+    assert set(json.loads(loaded.stdout)["steps"][0]["codes"]) == {"OK"}, loaded.stderr
     assert after.returncode == 0, after.stderr
     assert SECRET not in server.log + command_line
 

@@ -88,8 +88,8 @@ def test_a_decision_the_log_does_not_hold_ends_with_3(
 
 @pytest.fixture
 def ended(own_company: Path, decision_id: str, tmp_path: Path) -> Path:
-    """A data directory with nothing but a log that nobody writes."""
-    shutil.copytree(own_company / "decisions", tmp_path / "decisions")
+    """A data directory with nothing but a log that nobody writes any more, since a moment ago."""
+    shutil.copytree(own_company / "decisions", tmp_path / "decisions", copy_function=shutil.copyfile)
     return tmp_path
 
 

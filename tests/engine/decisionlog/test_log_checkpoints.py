@@ -324,6 +324,27 @@ def test_grown_file_is_put_aside(tmp_path):
         assert {c.number: c.digest for c in held.checkpoints}[number] == digest
 
 
+@pytest.mark.parametrize("left", ["new file", "new file and old one under both names"])
+def test_writer_killed_while_a_file_is_put_aside_loses_nothing(tmp_path, left):
+    """The next one does it again, and the chain goes on from the same line."""
+    checkpoints = Checkpoints(tmp_path, "log", key=KEY, max_file_bytes=2000)
+    while not checkpoints.path.exists() or checkpoints.path.stat().st_size < 2000:
+        checkpoints.append([head(len(checkpoints.history().checkpoints), 1)])
+    before = checkpoints.history()
+    (tmp_path / "log.new").write_bytes(b'{"number":')
+    if left != "new file":
+        (tmp_path / f"log-{before.last.number}.checkpoints").hardlink_to(checkpoints.path)
+
+    checkpoints.append([head(99, 1)])
+
+    after = checkpoints.history()
+    assert after.broken == ()
+    assert after.authenticated is True
+    assert set(after.by_segment) == {*before.by_segment, 99}
+    assert after.checkpoints[0].number == before.last.number + 1
+    assert checkpoints.earlier(before.last.number).last == before.last
+
+
 def test_processes_put_a_grown_file_aside_once(tmp_path):
     """Writers that meet while the file is put aside lose no checkpoint and break no chain."""
     writers = [Checkpoints(tmp_path, "log", max_file_bytes=1500) for _ in range(4)]
