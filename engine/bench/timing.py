@@ -38,7 +38,7 @@ def per_item_us(
 
 
 def cold_us(function: Callable[[T], object], items: Sequence[T]) -> float:
-    """Microseconds of one call whose tables are in no cache of the processor, as after a pause: the median."""
+    """Microseconds of one call whose tables are in no cache, as after a pause: the median."""
     elsewhere = np.ones(_LARGER_THAN_CACHES, dtype=np.uint8)
     took = []
     for item in items:

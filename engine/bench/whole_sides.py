@@ -39,7 +39,7 @@ LIMIT: Final = 3
 _GRPC_CHANNELS: Final = 4
 _TIMEOUT_MS: Final = 5_000
 _WAIT_MS: Final = 1_000
-"""Nothing is to fail because other work keeps the machine busy: what would be refused waits, and that is told."""
+"""Nothing is to fail because other work keeps the machine busy: what would be refused waits, and is told."""
 _HTTP_CONNECTIONS: Final = 64
 """One for each call under way: HTTP/1.1 has no two on a connection."""
 
