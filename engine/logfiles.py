@@ -24,6 +24,7 @@ ROLLOUTS: Final = "rollouts"
 DRIFT: Final = "drift"
 DEAD_LETTERS: Final = "dead-letters"
 ERASED: Final = "erased"
+WEBHOOKS: Final = "webhooks"
 IDENTITIES: Final = "identities"
 PROVEN: Final = (DECISIONS, CONSENTS, OUTCOMES)
 """Logs whose checkpoints are kept; a shadow's answers are not evidence of anything."""
