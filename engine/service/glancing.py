@@ -27,6 +27,7 @@ NO_ACTION: Final = "no action"
 
 class _Reason(msgspec.Struct, frozen=True):
     code: str
+    rule_id: str = ""
 
 
 class GlancedAction(msgspec.Struct, frozen=True):
@@ -204,6 +205,15 @@ def reason_codes(glances: Iterable[Glance], *, most: int) -> tuple[tuple[str, in
         against.update(reason.code for fate in glance.decision.suppressed for reason in fate.reasons)
     ordered = sorted(chosen | against, key=lambda code: (-(chosen[code] + against[code]), code))
     return tuple((code, chosen[code], against[code]) for code in ordered[:most])
+
+
+def rules_seen(glances: Iterable[Glance]) -> Counter[str]:
+    """In how many of these decisions each rule gave a reason, by rule id."""
+    seen: Counter[str] = Counter()
+    for glance in glances:
+        fates = (*glance.decision.actions, *glance.decision.suppressed)
+        seen.update({reason.rule_id for fate in fates for reason in fate.reasons if reason.rule_id})
+    return seen
 
 
 @dataclass(frozen=True, slots=True)
