@@ -107,8 +107,9 @@ def serve_web(settings: Settings, *, tell_ready: Callable[[], None]) -> None:
     authorise = None if protection.authoriser is None else by_token(protection.authoriser)
     with (
         _at_work(settings, metrics) as application,
+        nullcontext(create_app(application, authorise)) as pages,
         http_served(
-            create_app(application, authorise), address, drain_seconds=settings.drain_seconds
+            pages, address, drain_seconds=settings.drain_seconds, ending=pages.state.calls.close
         ) as port,
     ):
         tell_ready()

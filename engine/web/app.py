@@ -1,8 +1,9 @@
-"""The HTTP side of an application: one ASGI app of probes and whatever is mounted."""
+"""The HTTP side of an application: one ASGI app of probes, the JSON gateway and the pages."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -19,14 +20,51 @@ from engine.bootstrap import Application
 from engine.settings import Settings
 from engine.web import gateway
 from engine.web.authorising import Authorise
+from engine.web.calls import Calls
 from engine.web.headers import SecureHeaders
+from engine.web.look import entering
+from engine.web.look.rendering import Look
+from engine.web.pop import desk
+from engine.web.sessions import PageRole, Sessions, session_key
 
 _THIS_MACHINE: Final = ("localhost", "127.0.0.1", "[::1]")
 
 
-def create_app(application: Application, authorise: Authorise | None = None) -> Starlette:
-    """The app that serves an application over HTTP; `authorise`, if any, is asked before calls."""
-    return assembled(application, [*probes(application), *gateway.routes(application, authorise)])
+PARTS: Final = {"pop": ("/pop", PageRole.AGENT)}
+"""Where each part of the pages begins, and who it is for."""
+
+
+def create_app(
+    application: Application,
+    authorise: Authorise | None = None,
+    *,
+    clock_s: Callable[[], float] = time.time,
+) -> Starlette:
+    """The app that serves an application over HTTP; `authorise`, if any, is asked before calls and pages.
+
+    Raises SetupInvalid.
+    """
+    settings = application.settings
+    look = Look(open=authorise is None, parts=PARTS)
+    sessions = Sessions(
+        key=session_key(settings.data_dir),
+        open_to_all=authorise is None,
+        framed=bool(settings.web_frame_ancestors),
+        clock_s=clock_s,
+    )
+    calls = Calls(clock_s=clock_s)
+    app = assembled(
+        application,
+        [
+            *probes(application),
+            *gateway.routes(application, authorise),
+            look.assets.route(),
+            *entering.routes(authorise),
+            *desk.routes(application, calls, authorise),
+        ],
+    )
+    app.state.look, app.state.sessions, app.state.calls = look, sessions, calls
+    return app
 
 
 def assembled(application: Application, routes: Sequence[BaseRoute]) -> Starlette:

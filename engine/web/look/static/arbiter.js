@@ -1,0 +1,69 @@
+// What all pages need of script: choices that submit, pages that try again, streams of events, keys.
+"use strict";
+
+(() => {
+  const offline = () => document.getElementById("offline");
+
+  document.addEventListener("change", (event) => {
+    if (event.target.matches("[data-submits]")) event.target.form.requestSubmit();
+  });
+
+  // A page that says "not now" looks again until the real one is there.
+  const retried = document.querySelector("[data-retry]");
+  if (retried) {
+    const again = async () => {
+      try {
+        const reply = await fetch(location.href, { headers: { accept: "text/html" } });
+        if (reply.status !== 429 && reply.status < 500) return location.reload();
+      } catch { /* nobody is there yet */ }
+      setTimeout(again, 1000 * retried.dataset.retry);
+    };
+    setTimeout(again, 1000 * retried.dataset.retry);
+  }
+
+  const say = (text) => {
+    const place = offline();
+    if (place && place.textContent !== text) place.textContent = text;
+  };
+  document.addEventListener("htmx:sendError", () => say(offline().dataset.words));
+  document.addEventListener("htmx:afterOnLoad", () => say(""));
+
+  // `data-stream` is the address of a stream; an event named "go" leads to a page, any other is handed on
+  // to the element as an event "arbiter:NAME", which htmx may be waiting for.
+  const listen = (element) => {
+    const source = new EventSource(element.dataset.stream);
+    let lost = false;
+    source.addEventListener("open", () => {
+      say("");
+      if (lost) element.dispatchEvent(new CustomEvent("arbiter:back", { bubbles: true }));
+      lost = false;
+    });
+    source.addEventListener("error", () => {
+      lost = true;
+      // A stream ends by itself every few minutes and is opened again: only what lasts is told.
+      setTimeout(() => { if (source.readyState !== EventSource.OPEN && lost) say(offline().dataset.words); }, 2500);
+      if (source.readyState === EventSource.CLOSED) setTimeout(() => { if (element.isConnected) listen(element); }, 3000);
+    });
+    source.addEventListener("go", (event) => location.assign(event.data));
+    for (const name of (element.dataset.events || "").split(" ").filter(Boolean)) {
+      source.addEventListener(name, (event) =>
+        element.dispatchEvent(new CustomEvent(`arbiter:${name}`, { bubbles: true, detail: event.data })));
+    }
+    addEventListener("pagehide", () => source.close(), { once: true });
+  };
+  for (const element of document.querySelectorAll("[data-stream]")) listen(element);
+
+  // A letter presses the button that names it, unless keys are off, somebody writes, or a modifier is held.
+  document.addEventListener("keydown", (event) => {
+    if (document.documentElement.dataset.keys === "off") return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || event.defaultPrevented) return;
+    if (event.target.closest("input, textarea, select, [contenteditable]")) return;
+    const open = document.querySelector("dialog[open]") || document;
+    const key = CSS.escape(event.key.toLowerCase());
+    const pressed = [...open.querySelectorAll(`[data-key="${key}"]`)].find((each) => !each.disabled && each.offsetParent);
+    if (!pressed) return;
+    event.preventDefault();
+    pressed.focus();
+    pressed.click();
+  });
+})();
