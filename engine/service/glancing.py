@@ -211,8 +211,9 @@ def rules_seen(glances: Iterable[Glance]) -> Counter[str]:
     """In how many of these decisions each rule gave a reason, by rule id."""
     seen: Counter[str] = Counter()
     for glance in glances:
-        fates = (*glance.decision.actions, *glance.decision.suppressed)
-        seen.update({reason.rule_id for fate in fates for reason in fate.reasons if reason.rule_id})
+        given = [reason for action in glance.decision.actions for reason in action.reasons]
+        given += [reason for fate in glance.decision.suppressed for reason in fate.reasons]
+        seen.update({reason.rule_id for reason in given if reason.rule_id})
     return seen
 
 

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
-from engine.web.sessions import PageRole, Session
-
 from engine.service.audit import Act
+from engine.web.sessions import PageRole, Session
 
 
 class Area(StrEnum):

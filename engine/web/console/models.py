@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -19,6 +20,7 @@ from engine.decisionlog.record import decode_payload
 from engine.drifted import drift_report
 from engine.errors import SetupInvalid
 from engine.logfiles import MODEL_SHADOW, ROLLOUTS, audit_log, log_directory
+from engine.models.links import score_of_margin
 from engine.monitor.drift.examining import Section
 from engine.monitor.drift.judging import Measure, Verdict
 from engine.monitor.drift.report import DriftReport, comparison, moment, shares
@@ -112,7 +114,7 @@ def one(house: House, request: Request, session: Session) -> Response:
         arms=_arms(settings, known),
         shadows=shadow_reports(_shadowed(settings), model=known.name),
         sections=[(section, comparison(section), _told(section)) for section in sections],
-        pictures=[*_calibration(known, words), *(p for s in sections for p in _drifts(s, drift, words))],
+        pictures=[*_calibration(known, words), *(p for s in sections for p in _drifts(s, words))],
         previous=known.aliases.before(CHAMPION),
         moment=moment,
         done=asked(request, "done"),
@@ -153,11 +155,7 @@ def _calibration(known: Known, words: Words) -> Iterator[Chart]:
     manifest = known.champion.manifest
     if manifest.isotonic is None and not manifest.calibration:
         return
-    from engine.models.links import score_of_margin
-
     raw = [place / 20 for place in range(1, 20)]
-    import numpy as np
-
     margins = np.array([math.log(p / (1 - p)) for p in raw])
     calibrated = [float(p) for p in score_of_margin(manifest, margins)]
     before, after = manifest.metrics.get("ece_test_uncalibrated"), manifest.metrics.get("ece_test")
@@ -181,7 +179,7 @@ def _calibration(known: Known, words: Words) -> Iterator[Chart]:
     )
 
 
-def _drifts(section: Section, report: DriftReport | None, words: Words) -> Iterator[Chart]:
+def _drifts(section: Section, words: Words) -> Iterator[Chart]:
     """Variables that drift, and those nearest to it: how they are spread now and were before."""
     judged = sorted(
         (verdict for verdict in section.verdicts if verdict.measures),
@@ -257,10 +255,9 @@ def _told(section: Section) -> tuple[tuple[str, str, bool], ...]:
     )
 
 
-def confirm(house: House, request: Request, session: Session) -> Response:
+def confirm(act: Act, house: House, request: Request, session: Session) -> Response:
     """What is about to change: promote a version, with what the gates say of it, or go back."""
     settings = house.application.settings
-    act = Act(f"models.{request.path_params['act']}")
     known = _known(settings, request.path_params["model"])
     judgement = None
     if act is Act.MODELS_PROMOTE:

@@ -18,7 +18,6 @@ from engine.service.glancing import (
     funnel,
     reason_codes,
 )
-from engine.web.console.access import areas_of
 from engine.web.console.charts import TONES, Chart, Series, Tone
 from engine.web.console.pages import House, asked, put, said
 from engine.web.console.story import Teller
@@ -52,13 +51,6 @@ def overview(house: House, request: Request, session: Session) -> Response:
 def live(house: House, request: Request, session: Session) -> Response:
     """The part of it that is asked for every few seconds."""
     return put(request, session, "live", seen=house.traffic.look(), live=True)
-
-
-def entrance(_house: House, request: Request, session: Session) -> Response:
-    """The first part that is open to somebody."""
-    from engine.web.console.pages import back_to
-
-    return back_to(f"/{areas_of(session)[0]}")
 
 
 def _latency(seen: Seen, words: Words) -> Iterator[Chart]:
@@ -105,10 +97,12 @@ def _funnel(glances: Sequence[Glance], outcomes: Sequence[GlancedOutcome], words
             Series(words("console.overview.left"), [step.left for step in steps]),
             Series(words("console.overview.removed"), [step.removed for step in steps], tone="muted"),
         ],
-        head=[words("console.overview.step"), words("console.overview.left"), words("console.overview.removed")],
-        rows=[
-            (name, f"{step.left:,}", f"{step.removed:,}") for name, step in zip(names, steps, strict=True)
+        head=[
+            words("console.overview.step"),
+            words("console.overview.left"),
+            words("console.overview.removed"),
         ],
+        rows=[(name, f"{step.left:,}", f"{step.removed:,}") for name, step in zip(names, steps, strict=True)],
         sideways=True,
         stacked=True,
     )
@@ -133,7 +127,10 @@ def _mix(glances: Sequence[Glance], teller: Teller, words: Words) -> Chart:
             Series(own.get(name) or teller.name(name), values, tone)
             for (name, values), tone in zip(mix.actions, tones, strict=False)
         ],
-        head=[words("console.overview.from"), *(own.get(name) or teller.name(name) for name, _ in mix.actions)],
+        head=[
+            words("console.overview.from"),
+            *(own.get(name) or teller.name(name) for name, _ in mix.actions),
+        ],
         rows=[
             (label, *(str(values[place]) for _, values in mix.actions)) for place, label in enumerate(labels)
         ],

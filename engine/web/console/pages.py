@@ -45,11 +45,19 @@ class House:
 Handle = Callable[[House, Request, Session], Response]
 
 
-def shown(area: Area, path: str, house: House, handle: Handle) -> Route:
-    """A page of a part of the console, for those who see that part."""
+def shown(
+    area: Area,
+    path: str,
+    house: House,
+    handle: Handle,
+    *,
+    act: Act | None = None,
+    methods: Sequence[str] = ("GET",),
+) -> Route:
+    """A page of a part of the console, for those who see that part and may do what it is for, if anything."""
 
     def made(request: Request, session: Session) -> Response:
-        if not may_see(session, area):
+        if not may_see(session, area) or (act is not None and not may_do(session, act)):
             return message(request, "denied", 403)
         request.state.area = area
         try:
@@ -57,22 +65,17 @@ def shown(area: Area, path: str, house: House, handle: Handle) -> Route:
         except REFUSALS as error:
             return refused(request, session, error)
 
-    return page(ROOT + path, made, role=VISITORS)
+    return page(ROOT + path, made, role=VISITORS, methods=methods)
 
 
 def done(area: Area, act: Act, path: str, house: House, handle: Handle) -> Route:
-    """What a form of a part of the console changes, for those who may."""
+    """What a form of a part of the console does, for those who may."""
+    return shown(area, path, house, handle, act=act, methods=["POST"])
 
-    def made(request: Request, session: Session) -> Response:
-        if not (may_see(session, area) and may_do(session, act)):
-            return message(request, "denied", 403)
-        request.state.area = area
-        try:
-            return handle(house, request, session)
-        except REFUSALS as error:
-            return refused(request, session, error)
 
-    return page(ROOT + path, made, role=VISITORS, methods=["POST"])
+def entrance(_request: Request, session: Session) -> Response:
+    """The first part that is open to somebody."""
+    return back_to(f"/{areas_of(session)[0]}")
 
 
 def put(request: Request, session: Session, template: str, *, status: int = 200, **values: Any) -> Response:  # noqa: ANN401  # templates take any value
@@ -104,18 +107,13 @@ def reason_in(request: Request) -> str:
     return "" if len(reason) > MAX_REASON else reason
 
 
-def asked(request: Request, name: str, *, among: Sequence[str] = ()) -> str:
-    """A value of the address; with `among` one of these, else the first."""
-    given = request.query_params.get(name, "").strip()
-    if among and given not in among:
-        return among[0]
-    return given
+def asked(request: Request, name: str) -> str:
+    """A value of the address, or of a form where it must not stand in an address."""
+    given: Mapping[str, str] = form_of(request) if request.method == "POST" else request.query_params
+    return given.get(name, "").strip()
 
 
 def back_to(path: str, **values: str) -> Response:
     """Leads on after a change, so that loading the page again changes nothing again."""
     query = "&".join(f"{name}={value}" for name, value in values.items())
     return RedirectResponse(f"{ROOT}{path}{'?' if query else ''}{query}", status_code=303)
-
-
-Choices = Mapping[str, str]

@@ -148,7 +148,13 @@ def _gains(found: RuleDiff, house: House, words: Words) -> Chart:
             Series(gained, [shift.gained for _, shift in moved], "good"),
             Series(lost, [-shift.lost for _, shift in moved], "warn"),
         ],
-        head=[words("console.action"), gained, lost, words("console.rules.first_gained"), words("console.rules.first_lost")],
+        head=[
+            words("console.action"),
+            gained,
+            lost,
+            words("console.rules.first_gained"),
+            words("console.rules.first_lost"),
+        ],
         rows=[
             (teller.name(action), f"{s.gained:,}", f"{s.lost:,}", f"{s.first_gained:,}", f"{s.first_lost:,}")
             for action, s in moved
@@ -185,10 +191,9 @@ def coverage(house: House, request: Request, session: Session) -> Response:
     )
 
 
-def confirm(house: House, request: Request, session: Session) -> Response:
+def confirm(act: Act, house: House, request: Request, session: Session) -> Response:
     """What is about to change, before it does: activate or shadow a version, or go back."""
     settings = house.application.settings
-    act = Act(f"rules.{request.path_params['act']}")
     published, pointers = _read(rule_versions(settings))
     name = asked(request, "version")
     if act is Act.RULES_ROLLBACK:
@@ -240,7 +245,11 @@ def shadow(house: House, request: Request, session: Session) -> Response:
 
 
 def _change(house: House, request: Request, session: Session, act: Act) -> Response:
-    settings, reason, name = house.application.settings, reason_in(request), form_of(request).get("version", "")
+    settings, reason, name = (
+        house.application.settings,
+        reason_in(request),
+        form_of(request).get("version", ""),
+    )
     kind = act.value.removeprefix("rules.")
     if not reason:
         return back_to(f"/rules/{kind}", version=short(name), lacking="reason")

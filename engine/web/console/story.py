@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from engine.web.look.words import Words
-
 from engine.core.counterfactual import Counterfactual
 from engine.core.inputs import current_vector
 from engine.core.rulebook import FALSE, TRUE, PolicyRule, SourcePosition
@@ -27,6 +25,7 @@ from engine.service.accounts import ActionAccount
 from engine.service.explanations import Explanation
 from engine.service.whatif_words import tell_what_if
 from engine.web.console.charts import Chart, Step, waterfall
+from engine.web.look.words import Words
 
 TRUTHS: Final[Mapping[int, str]] = {TRUE: "holds", FALSE: "fails"}
 """Words of what a condition was; any other truth is that nobody can tell."""
@@ -231,7 +230,8 @@ def why_not(explanation: Explanation, action_id: str) -> WhyNot | None:
     (account,) = explanation.accounts
     decision, snapshot = explanation.record.decision, explanation.snapshot
     teller = Teller(snapshot, explanation.language)
-    fate = next(f for f in (*decision.actions, *decision.suppressed) if f.action_id == action_id)
+    fates: list[RankedAction | SuppressedAction] = [*decision.actions, *decision.suppressed]
+    fate = next(fate for fate in fates if fate.action_id == action_id)
     found, action = account.what_if, account.found.action
     removal = None if found is None else found.to_removal
     return WhyNot(
