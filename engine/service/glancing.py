@@ -219,31 +219,29 @@ def rules_seen(glances: Iterable[Glance]) -> Counter[str]:
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """How often each action came first in each span of time; spans are half-open and follow each other."""
+    """How often each action came first in parts of equally many decisions, which began at `starts_ms`."""
 
     starts_ms: tuple[int, ...]
     actions: tuple[tuple[str, tuple[int, ...]], ...]
 
 
-def action_mix(glances: Sequence[Glance], *, spans: int, most: int) -> Mix:
-    """First actions over time, in equal spans from the earliest to the latest decision.
+def action_mix(glances: Sequence[Glance], *, parts: int, most: int) -> Mix:
+    """First actions over time: the most frequent ones by name, the rest together.
 
-    The most frequent actions by name, the rest together.
+    Parts hold equally many decisions, as shares of few say nothing and nights have few.
     """
     if not glances:
         return Mix((), ())
-    first_ms = min(glance.now_ms for glance in glances)
-    last_ms = max(glance.now_ms for glance in glances)
-    width_ms = max(1, -(-(last_ms - first_ms + 1) // spans))
-    count = (last_ms - first_ms) // width_ms + 1
+    ordered = sorted(glances, key=lambda glance: glance.now_ms)
+    size = -(-len(ordered) // parts)
+    starts = tuple(glance.now_ms for glance in ordered[::size])
     total = Counter(glance.first or NO_ACTION for glance in glances)
     shown = [name for name, _ in sorted(total.items(), key=lambda item: (-item[1], item[0]))[:most]]
     names = [*shown, *([OTHERS] if len(total) > len(shown) else [])]
-    rows = {name: [0] * count for name in names}
-    for glance in glances:
+    rows = {name: [0] * len(starts) for name in names}
+    for place, glance in enumerate(ordered):
         name = glance.first or NO_ACTION
-        rows[name if name in rows else OTHERS][(glance.now_ms - first_ms) // width_ms] += 1
-    starts = tuple(first_ms + place * width_ms for place in range(count))
+        rows[name if name in rows else OTHERS][place // size] += 1
     return Mix(starts, tuple((name, tuple(rows[name])) for name in names))
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Literal
 
-Tone = Literal["accent", "good", "warn", "bad", "muted", "one", "two", "three", "four", "five", "six"]
-TONES: tuple[Tone, ...] = ("one", "two", "three", "four", "five", "six", "muted")
+Tone = Literal["accent", "good", "warn", "bad", "quiet", "one", "two", "three", "four", "five", "six"]
+TONES: tuple[Tone, ...] = ("one", "two", "three", "four", "five", "six", "quiet")
 """Of series that stand beside each other, in this order."""
 Value = float | tuple[float, float] | None
 """A bar or a point; a pair is a bar from one value to the other."""
@@ -75,7 +75,7 @@ class Chart:
         """How much room it wants, by the number of its bars."""
         count = len(self.labels)
         if not self.sideways:
-            return "normal"
+            return "high" if len(self.series) > 3 else "normal"  # a legend of several lines
         return "short" if count <= 4 else "normal" if count <= 8 else "high"
 
 
@@ -96,14 +96,20 @@ def waterfall(
     steps: Sequence[Step],
     ends: str,
     head: Sequence[str],
+    good_up: bool,
 ) -> Chart:
-    """Bars that each begin where the one before ended: what raised a figure and what lowered it."""
+    """Bars that each begin where the one before ended: what raised a figure and what lowered it.
+
+    `good_up` where raising it is what one would like, which colours tell.
+    """
     first, base = begins
     reached = list(accumulate((step.change for step in steps), initial=base))
     spans: list[Value] = [(0.0, base)]
     spans += [(_plain(before), _plain(after)) for before, after in pairwise(reached)]
     spans.append((0.0, _plain(reached[-1])))
-    tones: list[Tone] = ["muted", *("warn" if step.change > 0 else "good" for step in steps), "accent"]
+    up: Tone = "good" if good_up else "warn"
+    down: Tone = "warn" if good_up else "good"
+    tones: list[Tone] = ["quiet", *(up if step.change > 0 else down for step in steps), "accent"]
     rows = [
         (first, "", f"{base:+.2f}", ""),
         *(
@@ -116,7 +122,7 @@ def waterfall(
         kind="bar",
         title=title,
         words=words,
-        labels=[first, *(step.name for step in steps), ends],
+        labels=[first, *(f"{step.name}  {step.change:+.2f}" for step in steps), ends],
         series=[Series(title, spans, tones=tones)],
         head=head,
         rows=rows,

@@ -114,7 +114,7 @@ def one(house: House, request: Request, session: Session) -> Response:
         arms=_arms(settings, known),
         shadows=shadow_reports(_shadowed(settings), model=known.name),
         sections=[(section, comparison(section), _told(section)) for section in sections],
-        pictures=[*_calibration(known, words), *(p for s in sections for p in _drifts(s, words))],
+        pictures=[*_calibration(known, words), *(p for s in sections[:1] for p in _drifts(s, words))],
         previous=known.aliases.before(CHAMPION),
         moment=moment,
         done=asked(request, "done"),
@@ -170,7 +170,7 @@ def _calibration(known: Known, words: Words) -> Iterator[Chart]:
         labels=[f"{p:.2f}" for p in raw],
         series=[
             Series(words("console.models.calibrated"), calibrated),
-            Series(words("console.models.uncalibrated"), raw, "muted", dashed=True),
+            Series(words("console.models.uncalibrated"), raw, "quiet", dashed=True),
         ],
         head=[words("console.models.uncalibrated"), words("console.models.calibrated")],
         rows=[(f"{p:.2f}", f"{q:.3f}") for p, q in zip(raw, calibrated, strict=True)],
@@ -203,11 +203,11 @@ def _spread(verdict: Verdict, section: Section, words: Words) -> Chart:
     was, now = words("console.models.reference"), words("console.models.now")
     return Chart(
         kind="bar",
-        title=f"{section.subject}: {verdict.variable.name}",
+        title=f"{section.subject}, {section.window}: {verdict.variable.name}",
         words=words("console.models.spread_words", variable=verdict.variable.name, verdict=alarm),
         labels=[row[0] for row in rows],
         series=[
-            Series(was, [100 * row[1] for row in rows], "muted"),
+            Series(was, [100 * row[1] for row in rows], "quiet"),
             Series(now, [100 * row[2] for row in rows], "warn" if verdict.alarms else "accent"),
         ],
         head=[words("console.models.bin"), f"{was}, %", f"{now}, %"],
@@ -231,7 +231,7 @@ def _distances(judged: list[Verdict], section: Section, words: Words) -> Chart:
         labels=[name for name, _ in told],
         series=[
             Series("PSI", [measured.value for _, measured in told]),
-            Series(limit, [measured.threshold for _, measured in told], "muted"),
+            Series(limit, [measured.threshold for _, measured in told], "quiet"),
         ],
         head=[words("console.models.variable"), "PSI", limit],
         rows=[(name, f"{m.value:.3f}", f"{m.threshold:.3f}") for name, m in told],

@@ -25,7 +25,7 @@ from engine.web.console.traffic import Seen
 from engine.web.look.words import Words
 from engine.web.sessions import Session
 
-_SPANS: Final = 12
+_PARTS: Final = 12
 _ACTIONS: Final = 6
 _CODES: Final = 12
 _DAY_MS: Final = 86_400_000
@@ -58,17 +58,19 @@ def _latency(seen: Seen, words: Words) -> Iterator[Chart]:
     if not total or seen.p50_ms is None or seen.p99_ms is None:
         return
     last = seen.latency[-2].until_ms if len(seen.latency) > 1 else 0.0
-    labels = [f"≤ {band.until_ms:g}" if band.until_ms else f"> {last:g}" for band in seen.latency]
+    slowest = max(place for place, band in enumerate(seen.latency) if band.calls)
+    bands = seen.latency[: slowest + 1]
+    labels = [f"≤ {band.until_ms:g}" if band.until_ms else f"> {last:g}" for band in bands]
     yield Chart(
         kind="bar",
         title=words("console.overview.latency"),
         words=words("console.overview.latency_words", p50=f"{seen.p50_ms:.2f}", p99=f"{seen.p99_ms:.2f}"),
         labels=labels,
-        series=[Series(words("console.overview.calls"), [band.calls for band in seen.latency])],
+        series=[Series(words("console.overview.calls"), [band.calls for band in bands])],
         head=[words("console.overview.took"), words("console.overview.calls"), "%"],
         rows=[
             (label, f"{band.calls:,}", f"{100 * band.calls / total:.1f}")
-            for label, band in zip(labels, seen.latency, strict=True)
+            for label, band in zip(labels, bands, strict=True)
         ],
         across="ms",
     )
@@ -92,10 +94,10 @@ def _funnel(glances: Sequence[Glance], outcomes: Sequence[GlancedOutcome], words
         kind="bar",
         title=words("console.overview.funnel"),
         words=words("console.overview.funnel_words", step=words(f"console.funnel.{most.name}")),
-        labels=names,
+        labels=[f"{name}  {step.left:,}" for name, step in zip(names, steps, strict=True)],
         series=[
             Series(words("console.overview.left"), [step.left for step in steps]),
-            Series(words("console.overview.removed"), [step.removed for step in steps], tone="muted"),
+            Series(words("console.overview.removed"), [step.removed for step in steps], tone="quiet"),
         ],
         head=[
             words("console.overview.step"),
@@ -109,7 +111,8 @@ def _funnel(glances: Sequence[Glance], outcomes: Sequence[GlancedOutcome], words
 
 
 def _mix(glances: Sequence[Glance], teller: Teller, words: Words) -> Chart:
-    mix = action_mix(glances, spans=_SPANS, most=_ACTIONS)
+    mix = action_mix(glances, parts=_PARTS, most=_ACTIONS)
+    totals = [sum(values[place] for _, values in mix.actions) for place in range(len(mix.starts_ms))]
     own = {NO_ACTION: words("console.overview.no_action"), OTHERS: words("console.overview.others")}
     labels = [_clock(at_ms, mix.starts_ms) for at_ms in mix.starts_ms]
     tones: Sequence[Tone] = TONES
@@ -124,7 +127,7 @@ def _mix(glances: Sequence[Glance], teller: Teller, words: Words) -> Chart:
         ),
         labels=labels,
         series=[
-            Series(own.get(name) or teller.name(name), values, tone)
+            Series(own.get(name) or teller.name(name), _shares(values, totals), tone)
             for (name, values), tone in zip(mix.actions, tones, strict=False)
         ],
         head=[
@@ -135,7 +138,12 @@ def _mix(glances: Sequence[Glance], teller: Teller, words: Words) -> Chart:
             (label, *(str(values[place]) for _, values in mix.actions)) for place, label in enumerate(labels)
         ],
         stacked=True,
+        up=words("console.overview.share"),
     )
+
+
+def _shares(values: Sequence[int], totals: Sequence[int]) -> list[float]:
+    return [round(100 * value / total, 1) for value, total in zip(values, totals, strict=True)]
 
 
 def _reasons(glances: Sequence[Glance], words: Words) -> Chart:
@@ -148,7 +156,7 @@ def _reasons(glances: Sequence[Glance], words: Words) -> Chart:
         labels=[code for code, _, _ in found],
         series=[
             Series(spoke, [for_ for _, for_, _ in found], "good"),
-            Series(stood, [against for _, _, against in found], "muted"),
+            Series(stood, [against for _, _, against in found], "quiet"),
         ],
         head=[words("console.overview.code"), spoke, stood],
         rows=[(code, f"{for_:,}", f"{against:,}") for code, for_, against in found],

@@ -179,15 +179,21 @@ def _pictures(explanation: Explanation, teller: Teller, words: Words) -> Iterato
         margins = scorer.propensity_margins(vector, index) if by_model and index is not None else None
         if margins is not None:
             title = words("console.story.acceptance", action=teller.name(action.action_id))
-            yield _waterfall(title, action.reasons, margins, teller, words)
+            yield _waterfall(title, action.reasons, margins, teller, words, good_up=True)
     margins = scorer.churn_margins(vector)
     if decision.churn is not None and margins is not None:
         title = words("console.story.churn", band=words(f"console.band.{decision.churn.band}"))
-        yield _waterfall(title, decision.churn.reasons, margins, teller, words)
+        yield _waterfall(title, decision.churn.reasons, margins, teller, words, good_up=False)
 
 
 def _waterfall(
-    title: str, reasons: Sequence[Reason], margins: Margins, teller: Teller, words: Words
+    title: str,
+    reasons: Sequence[Reason],
+    margins: Margins,
+    teller: Teller,
+    words: Words,
+    *,
+    good_up: bool,
 ) -> Chart:
     """From what is expected of anybody to this customer; what is not told by name is one step at the end."""
     of_model = [reason for reason in reasons if reason.source is ReasonSource.MODEL]
@@ -210,6 +216,7 @@ def _waterfall(
         steps=steps,
         ends=words("console.story.customer"),
         head=[words(f"console.story.{name}") for name in ("step", "change", "reached", "compared")],
+        good_up=good_up,
     )
 
 

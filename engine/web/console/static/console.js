@@ -55,7 +55,7 @@
           legend: {
             display: said.series.length > 1,
             position: "bottom",
-            labels: { color: toned("text"), boxWidth: 12, boxHeight: 12 },
+            labels: { color: toned("text"), boxWidth: 12, boxHeight: 12, usePointStyle: said.kind === "line", pointStyle: "line" },
           },
         },
         scales: {
