@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from typing import Final
 
 import anyio.to_thread
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -26,7 +28,8 @@ from engine.web.console import routes as console_routes
 from engine.web.headers import SecureHeaders
 from engine.web.look import entering
 from engine.web.look.rendering import Look
-from engine.web.pop import desk
+from engine.web.pop import desk, screen
+from engine.web.pop.talks import Talks
 from engine.web.sessions import PageRole, Sessions, session_key
 
 _THIS_MACHINE: Final = ("localhost", "127.0.0.1", "[::1]")
@@ -58,6 +61,7 @@ def create_app(
         clock_s=clock_s,
     )
     calls = Calls(clock_s=clock_s)
+    talks = Talks(application, calls, clock_s=clock_s)
     app = assembled(
         application,
         [
@@ -65,22 +69,52 @@ def create_app(
             *gateway.routes(application, authorise),
             look.assets.route(),
             *entering.routes(authorise),
-            *desk.routes(application, calls, authorise),
+            *desk.routes(calls, authorise),
+            *screen.routes(application, calls, talks),
             *console_routes.routes(application),
         ],
+        beside=lambda: _settling(talks),
     )
     app.state.look, app.state.sessions, app.state.calls = look, sessions, calls
     return app
 
 
-def assembled(application: Application, routes: Sequence[BaseRoute]) -> Starlette:
-    """Routes behind what all of them need: hosts checked, CORS, headers, few threads."""
+@asynccontextmanager
+async def _settling(talks: Talks) -> AsyncIterator[None]:
+    """Looks each second, in a thread, for answers to record and for customers who changed."""
+
+    async def look() -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            await run_in_threadpool(talks.look_around)
+
+    looking = asyncio.create_task(look())
+    try:
+        yield
+    finally:
+        looking.cancel()
+        with suppress(asyncio.CancelledError):
+            await looking
+        talks.answers.settle_all()
+
+
+def assembled(
+    application: Application,
+    routes: Sequence[BaseRoute],
+    *,
+    beside: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+) -> Starlette:
+    """Routes behind what all of them need: hosts checked, CORS, headers, few threads.
+
+    `beside` is at work while they are served.
+    """
     settings = application.settings
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = settings.threads
-        yield
+        async with beside():
+            yield
 
     return Starlette(routes=routes, middleware=_middleware(settings), lifespan=lifespan)
 

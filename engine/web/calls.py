@@ -130,7 +130,7 @@ class Calls:
                 told(call)
             call.ended_s = self._clock_s()
             call.identity, call.name, call.talk = None, "", None
-        self.tell(f"call:{call_id}", Event("ended"))
+        self.tell(f"call:{call_id}", Event("go", f"/pop/{call_id}"))
 
     def tell(self, whom: str, event: Event) -> None:
         """Tells every page that listens under that name; those of everybody too."""

@@ -44,6 +44,7 @@ class Chart:
     stacked: bool = False
     across: str = ""
     up: str = ""
+    most: float | None = None  # where the axis of values ends
 
     @property
     def said(self) -> str:
@@ -56,6 +57,7 @@ class Chart:
                 "stacked": self.stacked,
                 "across": self.across,
                 "up": self.up,
+                "most": self.most,
                 "series": [
                     {
                         "name": one.name,

@@ -139,6 +139,7 @@ def _mix(glances: Sequence[Glance], teller: Teller, words: Words) -> Chart:
         ],
         stacked=True,
         up=words("console.overview.share"),
+        most=100,
     )
 
 

@@ -10,7 +10,6 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from engine.api.status import status_of
-from engine.bootstrap import Application
 from engine.errors import ArbiterError, PermissionDenied, RequestInvalid, Violation
 from engine.web.authorising import Authorise, headers_of
 from engine.web.calls import Calls, desk_of, identity_in
@@ -33,7 +32,7 @@ class Ring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str = ""
 
 
-def routes(_application: Application, calls: Calls, authorise: Authorise | None) -> list[Route]:
+def routes(calls: Calls, authorise: Authorise | None) -> list[Route]:
     """The desk and what telephony asks."""
     desk = _Desk(calls)
     telephony = _Telephony(calls, authorise)

@@ -60,7 +60,7 @@
         },
         scales: {
           [named]: { ...scale(said, said.sideways ? said.up : said.across, false), ...(said.sideways ? {} : { ticks: { color: toned("text"), autoSkip: true, maxRotation: 45 } }) },
-          [counted]: scale(said, said.sideways ? said.across : said.up, true),
+          [counted]: { ...scale(said, said.sideways ? said.across : said.up, true), max: said.most ?? undefined },
         },
       },
     });

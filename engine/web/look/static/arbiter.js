@@ -30,6 +30,15 @@
 
   // `data-stream` is the address of a stream; an event named "go" leads to a page, any other is handed on
   // to the element as an event "arbiter:NAME", which htmx may be waiting for.
+  const ask = async (element) => {
+    try {
+      const reply = await fetch(location.href, { headers: { accept: "text/html" } });
+      if (!reply.ok && reply.status < 500) return location.reload();  // signed out, say, or the call is over
+      listen(element);
+    } catch {
+      setTimeout(() => ask(element), 3000);
+    }
+  };
   const listen = (element) => {
     const source = new EventSource(element.dataset.stream);
     let lost = false;
@@ -42,9 +51,9 @@
       lost = true;
       // A stream ends by itself every few minutes and is opened again: only what lasts is told.
       setTimeout(() => { if (source.readyState !== EventSource.OPEN && lost) say(offline().dataset.words); }, 2500);
-      if (source.readyState === EventSource.CLOSED) setTimeout(() => { if (element.isConnected) listen(element); }, 3000);
+      if (source.readyState === EventSource.CLOSED) setTimeout(() => ask(element), 3000);
     });
-    source.addEventListener("go", (event) => location.assign(event.data));
+    source.addEventListener("go", (event) => location.replace(event.data));
     for (const name of (element.dataset.events || "").split(" ").filter(Boolean)) {
       source.addEventListener(name, (event) =>
         element.dispatchEvent(new CustomEvent(`arbiter:${name}`, { bubbles: true, detail: event.data })));
@@ -58,9 +67,11 @@
     if (document.documentElement.dataset.keys === "off") return;
     if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || event.defaultPrevented) return;
     if (event.target.closest("input, textarea, select, [contenteditable]")) return;
-    const open = document.querySelector("dialog[open]") || document;
-    const key = CSS.escape(event.key.toLowerCase());
-    const pressed = [...open.querySelectorAll(`[data-key="${key}"]`)].find((each) => !each.disabled && each.offsetParent);
+    const key = `[data-key="${CSS.escape(event.key.toLowerCase())}"]`;
+    const can = (each) => !each.disabled && each.checkVisibility({ visibilityProperty: true });
+    const over = document.querySelector(":popover-open, dialog[open]");
+    const places = over ? [over] : [document.activeElement.closest(".card"), document];
+    const pressed = places.flatMap((place) => (place ? [...place.querySelectorAll(key)] : [])).find(can);
     if (!pressed) return;
     event.preventDefault();
     pressed.focus();
