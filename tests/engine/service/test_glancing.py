@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -129,7 +130,7 @@ def test_funnel_leads_from_all_candidates_to_what_was_accepted(decided: Log, fol
     steps = funnel(looking.look(), [accepted, accepted, elsewhere])
 
     assert steps[0].left == len(record.decision.actions) + len(record.decision.suppressed)
-    assert all(b.left == a.left - b.removed for a, b in zip(steps, steps[1:], strict=False))
+    assert all(b.left == a.left - b.removed for a, b in pairwise(steps))
     assert (steps[-2].left, steps[-1].left) == (len(record.decision.actions), 1)
 
 
