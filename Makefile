@@ -15,7 +15,7 @@ demo: $(RUN_DEPS)
 	$(BIN)/arbiter demo
 
 serve: $(RUN_DEPS)
-	$(BIN)/arbiter serve --demo --web 127.0.0.1:8080
+	$(BIN)/arbiter serve --demo --web 127.0.0.1:8080 --metrics 127.0.0.1:9464
 
 test: lint types imports suite alone
 
