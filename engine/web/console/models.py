@@ -289,7 +289,8 @@ def _number(text: str) -> int:
 
 def promote(house: House, request: Request, session: Session) -> Response:
     """Makes a version champion where it passes the gates. Raises PromotionError, RegistryError."""
-    settings, name = house.application.settings, request.path_params["model"]
+    settings = house.application.settings
+    name = _known(settings, request.path_params["model"]).name
     version, reason = _number(form_of(request).get("version", "")), reason_in(request)
     if not reason:
         return back_to(f"/models/{name}/promote", version=str(version), lacking="reason")
@@ -304,7 +305,8 @@ def promote(house: House, request: Request, session: Session) -> Response:
 
 def rollback(house: House, request: Request, session: Session) -> Response:
     """Makes the champion before this one serve. Raises RegistryError."""
-    settings, name = house.application.settings, request.path_params["model"]
+    settings = house.application.settings
+    name = _known(settings, request.path_params["model"]).name
     expected, reason = _number(form_of(request).get("version", "")), reason_in(request)
     if not reason:
         return back_to(f"/models/{name}/rollback", lacking="reason")

@@ -64,7 +64,14 @@ def _latency(seen: Seen, words: Words) -> Iterator[Chart]:
     yield Chart(
         kind="bar",
         title=words("console.overview.latency"),
-        words=words("console.overview.latency_words", p50=f"{seen.p50_ms:.2f}", p99=f"{seen.p99_ms:.2f}"),
+        words=words(
+            "console.overview.latency_words",
+            p50=f"{seen.p50_ms:.2f}",
+            p99=f"{seen.p99_ms:.2f}",
+            over=words("console.overview.over", seconds=round(seen.over_s))
+            if seen.over_s
+            else words("console.overview.over_all"),
+        ),
         labels=labels,
         series=[Series(words("console.overview.calls"), [band.calls for band in bands])],
         head=[words("console.overview.took"), words("console.overview.calls"), "%"],

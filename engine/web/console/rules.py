@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,8 +36,9 @@ from feature_store.schema import load_schema
 _CASES: Final = 500
 """Logged decisions that are decided twice for a comparison: two seconds of one core."""
 _MOVED: Final = 12
-_comparing: Final = threading.Lock()
-"""One comparison at a time: it takes a core for seconds, which calls need."""
+_VERSION: Final = re.compile("[0-9a-f]{4,64}")
+_at_work: Final = threading.Lock()
+"""One comparison or run of suites at a time: each takes a core for seconds, which calls need."""
 _WAIT_S: Final = 10.0
 
 
@@ -120,18 +123,24 @@ def difference(house: House, request: Request, session: Session) -> Response:
 def _require_version(*names: str) -> None:
     """Folders and revisions are for who has a shell on this machine. Raises SetupInvalid."""
     for name in names:
-        plain = name in ("current", "shadow", "latest") or (name.isalnum() and name.isascii())
-        if not plain:
+        if name not in ("current", "shadow", "latest") and not _VERSION.fullmatch(name):
             raise SetupInvalid(f"{name[:80]}: compare published versions, current, shadow or latest")
 
 
 def _compared(house: House, before: str, after: str) -> RuleDiff:
-    if not _comparing.acquire(timeout=_WAIT_S):
+    with _alone():
+        return diff(house.application.settings, before, after, asked=Asked(logged=_CASES))
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Waits for its turn. Raises SetupInvalid where that does not come soon."""
+    if not _at_work.acquire(timeout=_WAIT_S):
         raise SetupInvalid("another comparison is under way; ask again in a few seconds")
     try:
-        return diff(house.application.settings, before, after, asked=Asked(logged=_CASES))
+        yield
     finally:
-        _comparing.release()
+        _at_work.release()
 
 
 def _gains(found: RuleDiff, house: House, words: Words) -> Chart:
@@ -175,7 +184,8 @@ def coverage(house: House, request: Request, session: Session) -> Response:
     if wrong or not cases:
         raise SetupInvalid("; ".join(str(problem) for problem in wrong[:5]) or "there are no suites")
     run = suite_run(settings, rulebook, schema)
-    results = run.run(cases)
+    with _alone():
+        results = run.run(cases)
     missed = sorted((rule for rule in run.coverage.rules() if rule.missed), key=lambda rule: -rule.missed)
     return put(
         request,
