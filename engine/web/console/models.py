@@ -203,7 +203,7 @@ def _spread(verdict: Verdict, section: Section, words: Words) -> Chart:
     was, now = words("console.models.reference"), words("console.models.now")
     return Chart(
         kind="bar",
-        title=f"{section.subject}, {section.window}: {verdict.variable.name}",
+        title=words("console.models.spread", subject=section.subject, variable=verdict.variable.name),
         words=words("console.models.spread_words", variable=verdict.variable.name, verdict=alarm),
         labels=[row[0] for row in rows],
         series=[
