@@ -287,8 +287,7 @@ def test_call_that_ends_while_one_decides_records_nothing_more(
     assert telephony.heard(ringing.customers[0]) == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("viewport", [DESK, PANEL], ids=["desk", "panel"])
+@pytest.mark.parametrize(("scheme", "viewport"), [("light", DESK), ("dark", PANEL)], ids=["light", "dark"])
 def test_page_of_a_call_is_for_everybody(
     site: Site, desk: Desk, telephony: Telephony, scheme: str, viewport: dict[str, int]
 ) -> None:
