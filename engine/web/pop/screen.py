@@ -176,7 +176,7 @@ class _Screen:
                 request.url.path if request.method == "GET" else _page_of(request)
             )
             return response
-        return render(request, "pop/ended.html.j2", desk=not session.call)
+        return render(request, "pop/ended.html.j2", desk=not session.call, since=self._calls.now_s())
 
     def _shown(self, call: Call, request: Request, *, overtaken: bool = False) -> Response:
         try:
