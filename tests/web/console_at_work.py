@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from arbiter_at_work import AT_RISK, LOYAL, copied_rules, query, set_threshold, settings_for
+from arbiter_at_work import AT_RISK, LOYAL, copied_registry, copied_rules, query, set_threshold, settings_for
 from pages_at_work import Site
 
 from engine import publishing
@@ -55,11 +55,14 @@ def company_at(folder: Path, demo: Path) -> Iterator[Company]:
     """Serves the pages over a copy of the demo company while the block runs."""
     data_dir = folder / "data"
     shutil.copytree(demo, data_dir)
-    settings = settings_for(data_dir)
+    registry = copied_registry(folder)
+    settings = settings_for(data_dir, registry=registry)
     changed = copied_rules(folder)
     set_threshold(changed, THRESHOLD)
     first, _ = publishing.publish(settings, author="ada", message="as shipped")
-    later, _ = publishing.publish(settings_for(data_dir, rules=changed), author="ada", message="say nothing")
+    later, _ = publishing.publish(
+        settings_for(data_dir, registry=registry, rules=changed), author="ada", message="say nothing"
+    )
     with open_application(settings) as application, watch_rules(application):
         app = create_app(application)
         with http_served(app, ("127.0.0.1", 0), drain_seconds=1, ending=app.state.calls.close) as port:

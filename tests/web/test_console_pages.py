@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from arbiter_at_work import AT_RISK, DemoCompany, query
+from arbiter_at_work import AT_RISK, DemoCompany, published_again, query
 from console_at_work import Company, company_at
 from pages_at_work import PANEL, Complaints, accessibility
 from playwright.sync_api import Page, expect
 
 from engine.logfiles import audit_log
+from model_registry import promote
+from model_registry.aliases import read_aliases
 
 Desk = Callable[..., Page]
 
@@ -152,6 +154,23 @@ def test_ledger_is_verified_and_exported(company: Company, desk: Desk) -> None:
     assert changes(company)[0] == ("customer.export", "done", "request 3")
 
 
+def test_model_goes_back_with_a_reason(company: Company, desk: Desk) -> None:
+    """The version that served before is champion again, in the registry and on record."""
+    registry = company.application.settings.registry
+    later = published_again(registry, "churn")
+    promote(registry, "churn", later, reason="trial", actor="ben")
+    page = desk()
+    page.goto(company.site.at("/console/models/churn"))
+
+    page.get_by_role("link", name="Go back to version 1").click()
+    page.get_by_label("Reason").fill("worse in the evening")
+    page.get_by_role("button", name="Go back to version 1").click()
+
+    expect(page.get_by_text("champion again")).to_be_visible()
+    assert read_aliases(registry, "churn").aliases["champion"] == 1
+    assert changes(company)[0] == ("models.rollback", "done", "worse in the evening")
+
+
 def test_role_sees_its_parts_and_no_others(company: Company, desk: Desk, complaints: Complaints) -> None:
     """The others are not in sight, and who comes by an address is told calmly."""
     complaints.expect("403")
@@ -178,25 +197,40 @@ def test_agents_see_no_console(company: Company, desk: Desk, complaints: Complai
     expect(page.get_by_role("heading", name="Not open to your role")).to_be_visible()
 
 
-def test_all_pages_are_for_everybody(company: Company, desk: Desk) -> None:
-    """No barrier on any page, and in a narrow panel nothing to scroll sideways but tables."""
-    decision = f"/console/decisions/{company.decision.decision_id}"
-    first = company.decision.decision.actions[0].action_id
-    later = company.later[7:19]
-    page = desk(color_scheme="dark", viewport=PANEL)
-
+def barriers(page: Page, company: Company, paths: Sequence[str]) -> dict[str, list[str]]:
+    """What axe-core finds on each page, and whether it has to be scrolled sideways."""
     found = {}
-    for path in (
-        "/console/overview", "/console/decisions", decision, f"{decision}/{first}", "/console/rules",
-        f"/console/rules/difference?before={company.first[7:19]}&after={later}", "/console/models",
-        f"/console/rules/activate?version={later}", "/console/models/churn", "/console/consents",
-        "/console/audit",
-    ):  # fmt: skip
-        page.goto(company.site.at(path))
+    for path in paths:
+        page.goto(company.site.at(f"/console{path}"))
         wide = page.evaluate("document.documentElement.scrollWidth > innerWidth")
         found[path] = [*accessibility(page), *(["it is wider than the panel"] if wide else [])]
+    return {path: wrong for path, wrong in found.items() if wrong}
 
-    assert {path: barriers for path, barriers in found.items() if barriers} == {}
+
+def test_pages_are_for_everybody(company: Company, desk: Desk) -> None:
+    """No barrier where people are most, and in a narrow panel nothing to scroll sideways but tables."""
+    page = desk(color_scheme="dark", viewport=PANEL)
+
+    paths = ["/overview", f"/decisions/{company.decision.decision_id}", "/rules", "/consents"]
+
+    assert barriers(page, company, paths) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_other_pages_are_for_everybody(company: Company, desk: Desk, scheme: str) -> None:
+    """Nor on any other page, in either theme."""
+    action = company.decision.decision.actions[0].action_id
+    first, later = company.first[7:19], company.later[7:19]
+    page = desk(color_scheme=scheme, viewport=PANEL)
+
+    paths = [
+        "/overview", "/decisions", f"/decisions/{company.decision.decision_id}/{action}", "/consents",
+        f"/rules/difference?before={first}&after={later}&impact=yes", f"/rules/activate?version={later}",
+        "/rules/coverage", "/models", "/models/churn", "/models/churn/promote?version=1", "/audit", "/rules",
+    ]  # fmt: skip
+
+    assert barriers(page, company, paths) == {}
 
 
 def test_console_speaks_french(company: Company, desk: Desk) -> None:
