@@ -34,8 +34,11 @@ _PROBE_RATE: Final = 100
 _PROBE_S: Final = 4
 _HALF: Final = 0.5
 _PRIME: Final = 2477
-_PAINTED: Final = """() => new Promise((painted) => new PerformanceObserver((list) => {
-  for (const entry of list.getEntries()) painted(performance.timeOrigin + entry.renderTime);
+_PAINTED: Final = """(rang) => new Promise((painted) => new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) {
+    const at = performance.timeOrigin + entry.renderTime;
+    if (at > rang) painted(at);
+  }
 }).observe({type: "element", buffered: true}))"""
 
 
@@ -163,9 +166,8 @@ def _ring(page: Page, address: str, number: int) -> float:
     said = {"call": f"ring-{number}", "identity": f"loyalty_number:L{700_000 + customer}", "agent": "agent-7"}
     rang_ms = time.time() * 1000
     _post(f"{address}/cti/calls", said)
-    page.wait_for_url(f"{address}/pop/ring-{number}", wait_until="commit")
-    page.wait_for_selector("[elementtiming]")
-    took_ms: float = page.evaluate(_PAINTED) - rang_ms
+    page.wait_for_selector(f"#call[data-stream='/pop/ring-{number}/events'] [elementtiming]")
+    took_ms: float = page.evaluate(_PAINTED, rang_ms) - rang_ms
     _post(f"{address}/cti/calls/ring-{number}/ended", {})
     page.wait_for_selector("[data-stream^='/pop/events']")
     page.wait_for_timeout(150)
