@@ -8,7 +8,7 @@ import pytest
 from arbiter_at_work import AT_RISK, LOYAL, UNPROFILED
 from callers import Ringing, Telephony, first_action, proposed
 from pages_at_work import DESK, PANEL, Complaints, Desk, Site, accessibility, sideways
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from engine.bootstrap import Application
 from engine.service.consents import ConsentSubmission
@@ -285,6 +285,23 @@ def test_call_that_ends_while_one_decides_records_nothing_more(
 
     expect(page.get_by_role("heading", name="The call has ended")).to_be_visible()
     assert telephony.heard(ringing.customers[0]) == []
+
+
+def test_end_that_came_before_the_stream_hides_the_customer_too(
+    site: Site, desk: Desk, telephony: Telephony
+) -> None:
+    """A call so short that the page had not begun to listen: it hears of the end as soon as it does."""
+    ringing = telephony.ring(AT_RISK)
+    page = desk()
+
+    def too_late(route: Route) -> None:
+        telephony.hang_up(ringing)
+        route.continue_()
+
+    page.route("**/events", too_late)
+    opened(page, site, ringing)
+
+    expect(page.get_by_role("heading", name="The call has ended")).to_be_visible()
 
 
 @pytest.mark.parametrize(("scheme", "viewport"), [("light", DESK), ("dark", PANEL)], ids=["light", "dark"])
