@@ -21,6 +21,7 @@ COMMANDS = (
         "Send outcomes to a receiver such as a CRM, and look after those that it did not take.",
     ),
     LazyCommand("log", "Read and prove the decision log, and replay decisions."),
+    LazyCommand("audit", "Show who changed what, and prove that nothing was taken out."),
     LazyCommand("rules", "Check the rule set."),
     LazyCommand("store", "Check the store, say what it holds, load and export features."),
     LazyCommand("train", "Train, calibrate, measure, export and register a model on a table of your own."),

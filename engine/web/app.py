@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from typing import Final
 
@@ -23,6 +23,8 @@ from engine.settings import Settings
 from engine.web import gateway
 from engine.web.authorising import Authorise
 from engine.web.calls import Calls
+from engine.web.console import pages as console
+from engine.web.console import routes as console_routes
 from engine.web.headers import SecureHeaders
 from engine.web.look import entering
 from engine.web.look.rendering import Look
@@ -33,7 +35,10 @@ from engine.web.sessions import PageRole, Sessions, session_key
 _THIS_MACHINE: Final = ("localhost", "127.0.0.1", "[::1]")
 
 
-PARTS: Final = {"pop": ("/pop", PageRole.AGENT)}
+PARTS: Final[Mapping[str, tuple[str, PageRole | frozenset[PageRole]]]] = {
+    "pop": ("/pop", PageRole.AGENT),
+    "console": (console.ROOT, console.VISITORS),
+}
 """Where each part of the pages begins, and who it is for."""
 
 
@@ -66,6 +71,7 @@ def create_app(
             *entering.routes(authorise),
             *desk.routes(calls, authorise),
             *screen.routes(application, calls, talks),
+            *console_routes.routes(application),
         ],
         beside=lambda: _settling(talks),
     )

@@ -89,6 +89,10 @@ class Calls:
         self.ended: list[Callable[[Call], None]] = []
         """Told of each call that ends, while all about it is still there."""
 
+    def now_s(self) -> float:
+        """Now, by the clock of calls."""
+        return self._clock_s()
+
     def ring(self, call_id: str, agent: str, identity: Identity, name: str = "") -> Call:
         """A call begins, and the agent's waiting page is told; said again, it is the same call.
 

@@ -77,9 +77,10 @@ class Session:
     open: bool = False
     call: str = ""
 
-    def may(self, role: PageRole) -> bool:
-        """Whether they do what that role does."""
-        return role in self.roles or PageRole.ADMIN in self.roles
+    def may(self, role: PageRole | frozenset[PageRole]) -> bool:
+        """Whether they do what that role does, or one of these."""
+        wanted = {role} if isinstance(role, PageRole) else role
+        return PageRole.ADMIN in self.roles or not self.roles.isdisjoint(wanted)
 
     @property
     def caller(self) -> Caller | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from time import monotonic
 from typing import Final
 
@@ -17,13 +17,15 @@ _BEAT_S: Final = 15.0
 _BEGIN: Final = ": Arbiter\nretry: 1000\n\n"
 
 
-def stream(calls: Calls, *names: str) -> StreamingResponse:
-    """What is told under these names, as it comes."""
+def stream(calls: Calls, *names: str, first: Callable[[], Iterable[Event]] = tuple) -> StreamingResponse:
+    """What is told under these names, as it comes; before that what `first` gives once it is listened."""
 
     async def told() -> AsyncIterator[str]:
         ends_s = monotonic() + LONGEST_S
         with calls.listening(*names) as listener:
             yield _BEGIN
+            for event in first():
+                yield written(event)
             while monotonic() < ends_s:
                 try:
                     event = await listener.next(_BEAT_S)

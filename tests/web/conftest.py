@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from callers import Telephony
 from pages_at_work import DESK, Complaints, Site
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
@@ -17,8 +17,6 @@ from engine.web.app import create_app
 from engine.web.serving import http_served
 
 THIS_MACHINE = ("127.0.0.1", 0)
-
-_numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +70,6 @@ def desk(chromium: Browser, complaints: Complaints) -> Iterator[Callable[..., Pa
 
 
 @pytest.fixture
-def call_id() -> str:
-    """The id of a call that nobody else makes."""
-    return f"call-{next(_numbers)}-{os.getpid()}"
+def telephony(application: Application, site: Site, like: Callable[[str], str]) -> Telephony:
+    """Rings at the shared site."""
+    return Telephony(application, site, like)

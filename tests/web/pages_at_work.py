@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import ConsoleMessage, Page
+
+Desk = Callable[..., Page]
+"""Opens a fresh page with cookies of its own; what it is given are options of a browser context."""
 
 AXE = Path(__file__).with_name("axe.min.js")
 DESK = {"width": 1280, "height": 800}
@@ -64,3 +68,9 @@ def accessibility(page: Page) -> list[str]:
         for each in found["violations"]
         for node in each["nodes"]
     ]
+
+
+def sideways(page: Page) -> bool:
+    """Whether anything has to be scrolled sideways to be seen."""
+    wide: bool = page.evaluate("document.documentElement.scrollWidth > innerWidth")
+    return wide

@@ -42,7 +42,7 @@ Handler = Callable[[Request, Session], Response]
 class Page:
     """The endpoint of one page."""
 
-    def __init__(self, handle: Handler, *, role: PageRole) -> None:
+    def __init__(self, handle: Handler, *, role: PageRole | frozenset[PageRole]) -> None:
         self._handle = handle
         self._role = role
 
@@ -62,7 +62,7 @@ class Page:
             return signed_out(request)
         request.state.session = session
         if not session.may(self._role):
-            return message(request, "denied", 403, role=self._role)
+            return message(request, "denied", 403)
         if request.method == "POST":
             refused = await _read_form(request, session)
             if refused is not None:
@@ -79,7 +79,13 @@ class Page:
             return trouble(request, error)
 
 
-def page(path: str, handle: Handler, *, role: PageRole, methods: Sequence[str] = ("GET",)) -> Route:
+def page(
+    path: str,
+    handle: Handler,
+    *,
+    role: PageRole | frozenset[PageRole],
+    methods: Sequence[str] = ("GET",),
+) -> Route:
     """A page, or with POST what a form of one does, for those in a role."""
     return Route(path, Page(handle, role=role), methods=methods)
 

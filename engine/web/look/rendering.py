@@ -30,7 +30,7 @@ class Look:
 
     open: bool
     assets: Assets = field(default_factory=Assets)
-    parts: Mapping[str, tuple[str, PageRole]] = field(default_factory=dict)
+    parts: Mapping[str, tuple[str, PageRole | frozenset[PageRole]]] = field(default_factory=dict)
 
 
 def render(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:  # noqa: ANN401  # templates take any value

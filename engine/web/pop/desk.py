@@ -12,7 +12,7 @@ from starlette.routing import Route
 from engine.api.status import status_of
 from engine.errors import ArbiterError, PermissionDenied, RequestInvalid, Violation
 from engine.web.authorising import Authorise, headers_of
-from engine.web.calls import Calls, desk_of, identity_in
+from engine.web.calls import Calls, Event, desk_of, identity_in
 from engine.web.look.pages import message, page, signed_out, trouble
 from engine.web.look.rendering import render
 from engine.web.sessions import PageRole, Session, Sessions, page_roles
@@ -145,7 +145,21 @@ class _Desk:
 
     def waiting(self, request: Request, session: Session) -> Response:
         """Says that no call is there yet, or which are."""
-        return render(request, "pop/waiting.html.j2", calls=self._calls.of_agent(agent_of(session)))
+        return render(
+            request,
+            "pop/waiting.html.j2",
+            calls=self._calls.of_agent(agent_of(session)),
+            since=self._calls.now_s(),
+        )
+
+    def _missed(self, request: Request, agent: str | None) -> list[Event]:
+        """The last call that rang after the page was made and before its stream was there."""
+        try:
+            since_s = float(request.query_params.get("since", "inf"))
+        except ValueError:
+            return []
+        rang = [call for call in self._calls.of_agent(agent) if call.rang_s > since_s]
+        return [Event("go", f"/pop/{call.id}") for call in rang[:1]]
 
     async def events(self, request: Request) -> Response:
         """Rings, as they come."""
@@ -153,7 +167,8 @@ class _Desk:
         session = sessions.of(request)
         if session is None or session.call or not session.may(PageRole.AGENT):
             return Response(status_code=204)  # tells browsers to ask no more
-        response = stream(self._calls, desk_of(agent_of(session)))
+        agent = agent_of(session)
+        response = stream(self._calls, desk_of(agent), first=lambda: self._missed(request, agent))
         sessions.keep(request, response, session)
         return response
 

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from engine.bootstrap import Application
 from engine.errors import ActionNotReturned, ArbiterError, CallUnknown
-from engine.web.calls import Call, Calls
+from engine.web.calls import Call, Calls, Event
 from engine.web.look.pages import form_of, message, page, trouble
 from engine.web.look.rendering import reader_words, render, wants_fragment
 from engine.web.pop.desk import agent_of
@@ -155,7 +155,7 @@ class _Screen:
             return Response(status_code=404)
         if session is None or not session.may(PageRole.AGENT) or not _may_see(call, session):
             return Response(status_code=401)
-        response = stream(self._calls, f"call:{call_id}")
+        response = stream(self._calls, f"call:{call_id}", first=lambda: _end_of(call))
         sessions.keep(request, response, session)
         return response
 
@@ -176,7 +176,7 @@ class _Screen:
                 request.url.path if request.method == "GET" else _page_of(request)
             )
             return response
-        return render(request, "pop/ended.html.j2", desk=not session.call)
+        return render(request, "pop/ended.html.j2", desk=not session.call, since=self._calls.now_s())
 
     def _shown(self, call: Call, request: Request, *, overtaken: bool = False) -> Response:
         try:
@@ -227,6 +227,11 @@ def _may_see(call: Call, session: Session) -> bool:
     if session.call:
         return session.call == call.id
     return agent_of(session) in (None, call.agent)
+
+
+def _end_of(call: Call) -> list[Event]:
+    """What a page must hear whose call had ended before its stream was there."""
+    return [] if call.ended_s is None else [Event("go", f"/pop/{call.id}")]
 
 
 def _page_of(request: Request) -> str:

@@ -77,7 +77,7 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """What is known of a customer at a glance."""
+    """What is known of a customer at a glance; `readable` False where nothing can be read."""
 
     id: str
     facts: tuple[tuple[str, str], ...]
@@ -85,6 +85,7 @@ class Customer:
     issues: tuple[str, ...]
     signals: tuple[str, ...]
     signals_withheld: bool
+    readable: bool
     contacts: tuple[Contact, ...]
 
 
@@ -157,7 +158,8 @@ class Teller:
             value=self._value(state),
             issues=tuple(self._signal(name) for name in standing if name in glance.issues),
             signals=tuple(self._signal(name) for name in standing if name not in glance.issues),
-            signals_withheld=withheld,
+            signals_withheld=withheld and state.consents_readable,
+            readable=state.consents_readable,
             contacts=self._contacts(state),
         )
 
@@ -171,7 +173,7 @@ class Teller:
         )
 
     def consents(self, effective: Sequence[tuple[str, ConsentUsed]]) -> list[tuple[str, list[Badge]]]:
-        """Badges by purpose: one for each channel, or one for all where they are alike."""
+        """Badges by purpose: one for the channels that are alike."""
         by_purpose: dict[str, list[tuple[str, ConsentUsed]]] = {}
         for channel, used in effective:
             by_purpose.setdefault(used.purpose, []).append((channel, used))
@@ -306,9 +308,15 @@ class Teller:
         )
 
     def _badges(self, held: Sequence[tuple[str, ConsentUsed]]) -> list[Badge]:
-        if len({(used.state, used.permitted, used.since_ms) for _, used in held}) == 1:
+        alike: dict[tuple[object, ...], list[tuple[str, ConsentUsed]]] = {}
+        for channel, used in held:
+            alike.setdefault((used.state, used.permitted, used.since_ms), []).append((channel, used))
+        if len(alike) == 1:
             return [self._badge(self._words("pop.everywhere"), held[0][1])]
-        return [self._badge(self.label(channel), used) for channel, used in held]
+        return [
+            self._badge(", ".join(self.label(channel) for channel, _ in same), same[0][1])
+            for same in alike.values()
+        ]
 
     def _badge(self, where: str, used: ConsentUsed) -> Badge:
         mark = "good" if used.permitted else "bad" if used.state in _REFUSED else "warn"

@@ -39,8 +39,31 @@
       setTimeout(() => ask(element), 3000);
     }
   };
+  // Another page in the place of this one: quicker than loading it, as everything but its text is there.
+  const sources = new Set();
+  const go = async (path) => {
+    try {
+      const reply = await fetch(path, { headers: { accept: "text/html" } });
+      const page = new DOMParser().parseFromString(await reply.text(), "text/html");
+      const sheets = (of) => [...of.querySelectorAll("link[rel=stylesheet]")].map((each) => each.getAttribute("href"));
+      const here = sheets(document);
+      if (!reply.ok || reply.redirected || !sheets(page).every((each) => here.includes(each))) throw new Error("load it");
+      for (const source of sources) source.close();
+      sources.clear();
+      history.replaceState(null, "", path);
+      document.title = page.title;
+      document.body.replaceChildren(...document.adoptNode(page.body).childNodes);
+      htmx.process(document.body);
+      document.getElementById("main").focus({ preventScroll: true });
+      scrollTo(0, 0);
+      listenAll();
+    } catch {
+      location.replace(path);
+    }
+  };
   const listen = (element) => {
     const source = new EventSource(element.dataset.stream);
+    sources.add(source);
     let lost = false;
     source.addEventListener("open", () => {
       say("");
@@ -50,17 +73,21 @@
     source.addEventListener("error", () => {
       lost = true;
       // A stream ends by itself every few minutes and is opened again: only what lasts is told.
-      setTimeout(() => { if (source.readyState !== EventSource.OPEN && lost) say(offline().dataset.words); }, 2500);
-      if (source.readyState === EventSource.CLOSED) setTimeout(() => ask(element), 3000);
+      setTimeout(() => { if (lost && sources.has(source)) say(offline().dataset.words); }, 2500);
+      if (source.readyState === EventSource.CLOSED && sources.delete(source)) {
+        say(offline().dataset.words);
+        setTimeout(() => { if (element.isConnected) ask(element); }, 3000);
+      }
     });
-    source.addEventListener("go", (event) => location.replace(event.data));
+    source.addEventListener("go", (event) => go(event.data));
     for (const name of (element.dataset.events || "").split(" ").filter(Boolean)) {
       source.addEventListener(name, (event) =>
         element.dispatchEvent(new CustomEvent(`arbiter:${name}`, { bubbles: true, detail: event.data })));
     }
-    addEventListener("pagehide", () => source.close(), { once: true });
   };
-  for (const element of document.querySelectorAll("[data-stream]")) listen(element);
+  const listenAll = () => { for (const element of document.querySelectorAll("[data-stream]")) listen(element); };
+  addEventListener("pagehide", () => { for (const source of sources) source.close(); });
+  listenAll();
 
   // A letter presses the button that names it, unless keys are off, somebody writes, or a modifier is held.
   document.addEventListener("keydown", (event) => {
