@@ -73,7 +73,7 @@ def latest(company: Application) -> tuple[str, str, str]:
     "path",
     [
         "/overview", "/overview?live=off", "/live", "/decisions", "/decisions?since=2026-01-01T00:00",
-        "/rules", "/rules/coverage", "/rules/shadow?version=off", "/models", "/models/propensity",
+        "/rules", "/rules/shadow?version=off", "/models", "/models/propensity",
         "/models/churn/promote?version=1", "/consents/verify", "/audit?act=rules.activate&who=ada",
     ],
 )  # fmt: skip
@@ -84,6 +84,14 @@ def test_page_is_there(browser: TestClient, path: str) -> None:
 
     assert (english.status_code, french.status_code) == (200, 200)
     assert english.text != french.text
+
+
+def test_coverage_of_the_suites_is_told(browser: TestClient) -> None:
+    """They are run when the page is asked for, on the rules folder that serves here."""
+    told = browser.get("/console/rules/coverage").text
+
+    assert "Branches seen" in told
+    assert "What serves is another version" not in told
 
 
 def test_entrance_leads_to_the_first_part(browser: TestClient) -> None:
