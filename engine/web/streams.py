@@ -24,8 +24,8 @@ def stream(calls: Calls, *names: str, first: Callable[[], Iterable[Event]] = tup
         ends_s = monotonic() + LONGEST_S
         with calls.listening(*names) as listener:
             yield _BEGIN
-            for early in first():
-                yield written(early)
+            for missed in first():
+                yield written(missed)
             while monotonic() < ends_s:
                 try:
                     event = await listener.next(_BEAT_S)

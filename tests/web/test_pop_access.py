@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from urllib.error import HTTPError
 
@@ -13,6 +15,9 @@ from arbiter_at_work import AT_RISK, LOYAL, settings_for
 from callers import Telephony
 from pages_at_work import Complaints, Desk, Site
 from playwright.sync_api import BrowserContext, expect
+from starlette.applications import Starlette
+from starlette.responses import HTMLResponse
+from starlette.routing import Route
 from starlette.testclient import TestClient
 from tokens_at_work import AUDIENCE, ISSUER, Issuer, key_set
 
@@ -183,6 +188,35 @@ def test_consent_that_an_agent_records_names_the_agent(
     entry = application.ledger.read(will.position)
     assert entry is not None
     assert (entry.recorded_by, will.actor) == ("agent-1", "agent:agent-1")
+
+
+def test_desktop_that_is_allowed_shows_the_page_in_a_frame(
+    application: Application, authorise: Authorise, desk: Desk, like: Callable[[str], str]
+) -> None:
+    """On another site, by the link alone: the page works there, its cookie kept for that desktop only."""
+    shown = {"frame": ""}
+    desktop = Starlette(routes=[Route("/", lambda _request: HTMLResponse(shown["frame"]))])
+    with ExitStack() as running:
+        hosted = running.enter_context(http_served(desktop, ("127.0.0.1", 0), drain_seconds=1))
+        host = f"http://localhost:{hosted}"
+        settings = application.settings.model_copy(update={"web_frame_ancestors": (host,)})
+        app = create_app(replace(application, settings=settings), authorise)
+        port = running.enter_context(
+            http_served(app, ("127.0.0.1", 0), drain_seconds=1, ending=app.state.calls.close)
+        )
+        telephony = Telephony(application, Site(f"http://127.0.0.1:{port}", app), like)
+        ringing = telephony.ring(AT_RISK, agent="agent-1", **bearing("telephony"))
+        shown["frame"] = (
+            f'<title>Desktop</title><link rel=icon href="data:,">'
+            f'<iframe src="{ringing.link}" width=400 height=800></iframe>'
+        )
+        page = desk()
+
+        page.goto(f"{host}/")
+        framed = page.frame_locator("iframe")
+        framed.locator(".primary").get_by_role("button", name="Accepted").click()
+
+        expect(framed.locator(".primary .said")).to_contain_text("Accepted")
 
 
 def test_telephony_needs_what_it_lends(asking: TestClient) -> None:

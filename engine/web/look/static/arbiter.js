@@ -8,6 +8,18 @@
     if (event.target.matches("[data-submits]")) event.target.form.requestSubmit();
   });
 
+  // Where the next deed is the focus goes: `data-first` of what opens over the page, `data-focus` of what is new.
+  // The attribute `autofocus` would do, but for frames of another origin, in which browsers refuse it.
+  document.addEventListener("toggle", (event) => {
+    if (event.newState === "open") event.target.querySelector("[data-first]")?.focus();
+  }, true);
+  document.addEventListener("htmx:afterSettle", () => {
+    const next = document.querySelector("[data-focus]");
+    if (!next) return;
+    next.removeAttribute("data-focus");
+    next.focus({ preventScroll: true });
+  });
+
   // A page that says "not now" looks again until the real one is there.
   const retried = document.querySelector("[data-retry]");
   if (retried) {
