@@ -9,13 +9,13 @@ BIN := $(VENV)/bin
 RUN_DEPS := $(VENV)/.run
 DEV_DEPS := $(VENV)/.dev
 
-.PHONY: demo serve test lint format types imports suite alone test-slow kills log-kills consent-million latency overload chaos bench train proto lock clean fuzz audit
+.PHONY: demo serve test lint format types imports suite alone test-slow kills log-kills consent-million latency overload pop-latency chaos bench train proto lock clean fuzz audit
 
 demo: $(RUN_DEPS)
 	$(BIN)/arbiter demo
 
 serve: $(RUN_DEPS)
-	$(BIN)/arbiter serve --demo --web 127.0.0.1:8080
+	$(BIN)/arbiter serve --demo --web 127.0.0.1:8080 --metrics 127.0.0.1:9464
 
 test: lint types imports suite alone
 
@@ -70,6 +70,10 @@ latency: $(DEV_DEPS)
 # Three waves of 2 and of 5 times what the server can answer, from clients that send all and that throttle.
 overload: $(DEV_DEPS)
 	$(BIN)/python -m loadtest overload
+
+# From the ring to the proposal on an agent's screen, with the server at half load; needs a chromium.
+pop-latency: $(DEV_DEPS)
+	PYTHONPATH="$(CURDIR)" $(BIN)/python tests/web/pop_latency.py
 
 # Faults under load, each with what was answered, how soon, and when all was well again.
 chaos: $(DEV_DEPS)

@@ -14,6 +14,8 @@
     +-- StateUnavailable        the customer's state cannot be read
     +-- ServerDraining          the server is stopping and takes no new calls
     +-- DeadlineExpired         the call waited until nobody waited for its answer
+    +-- CallUnknown             no such telephone call is in progress
+    +-- CallTaken               a telephone call of this id is another's
     +-- Unauthenticated         the caller does not prove who it is
     |   +-- CredentialsMissing  neither token nor certificate
     |   +-- TokenInvalid        the token is not for us, or not of who may make tokens
@@ -133,6 +135,18 @@ class DeadlineExpired(ArbiterError):
     """The call waited so long that nobody waits for its answer; no work was done."""
 
     reason = "DEADLINE_EXPIRED"
+
+
+class CallUnknown(ArbiterError):
+    """No telephone call of this id is in progress, or not any more."""
+
+    reason = "CALL_UNKNOWN"
+
+
+class CallTaken(ArbiterError):
+    """A telephone call of this id is another agent's, of another identity, or has ended."""
+
+    reason = "CALL_TAKEN"
 
 
 class Unauthenticated(ArbiterError):

@@ -13,6 +13,7 @@ from engine.decisionlog.checkpoints import Checkpoints
 from engine.decisionlog.compressor import Compressor
 from engine.decisionlog.journal import NO_AGE_MS
 from engine.errors import SetupInvalid
+from engine.service.audit import AuditLog
 from engine.settings import Settings
 
 DECISIONS: Final = "decisions"
@@ -24,7 +25,9 @@ ROLLOUTS: Final = "rollouts"
 DRIFT: Final = "drift"
 DEAD_LETTERS: Final = "dead-letters"
 ERASED: Final = "erased"
+WEBHOOKS: Final = "webhooks"
 IDENTITIES: Final = "identities"
+AUDIT: Final = "audit"
 PROVEN: Final = (DECISIONS, CONSENTS, OUTCOMES)
 """Logs whose checkpoints are kept; a shadow's answers are not evidence of anything."""
 
@@ -69,6 +72,11 @@ def checkpoints_of(settings: Settings, log: str) -> Checkpoints:
     """The checkpoints of a log. Raises SetupInvalid where their key cannot be read."""
     directory = settings.checkpoint_dir or settings.data_dir / "checkpoints"
     return Checkpoints(directory, log, key=_key(settings))
+
+
+def audit_log(settings: Settings) -> AuditLog:
+    """The log of who changed what. Raises SetupInvalid where the key of its checkpoints cannot be read."""
+    return AuditLog(log_directory(settings, AUDIT), checkpoints_of(settings, AUDIT))
 
 
 def _key(settings: Settings) -> bytes:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -11,7 +13,9 @@ from typing import Final
 import structlog
 
 from engine.bootstrap import wall_clock_ms
+from engine.decisionlog.errors import LogError
 from engine.errors import SetupInvalid
+from engine.logfiles import audit_log
 from engine.rulefiles import champions, model_reasons, read_files
 from engine.ruleset.archive import ArchivedSet
 from engine.ruleset.build import build_rulebook
@@ -19,6 +23,7 @@ from engine.ruleset.diagnostics import RuleSetInvalid
 from engine.ruleset.origin import RevisionUnknown, git_origin, sources_at
 from engine.ruleset.sources import RuleSources
 from engine.ruleset.versions import Pointers, RuleVersions, Version, VersionError, short
+from engine.service.audit import COMMAND, Act, Witnessed
 from engine.settings import Settings
 from engine.snapshots import rule_versions, version_snapshot
 from feature_store.schema import SchemaError, parse_schema
@@ -63,47 +68,76 @@ def publish(settings: Settings, *, author: str, message: str) -> tuple[Version, 
         git=git_origin(settings.rules),
     )
     try:
-        stored = rule_versions(settings).publish(archived, feature_schema=schema.digest, version=version)
+        with _witnessed(settings, Act.RULES_PUBLISH, author, message, COMMAND) as told:
+            told.after["version"] = version.short
+            stored = rule_versions(settings).publish(archived, feature_schema=schema.digest, version=version)
     except VersionError as error:
         raise SetupInvalid(str(error)) from error
     return stored, stored == version
 
 
-def activate(settings: Settings, name: str, *, author: str, reason: str) -> Pointers:
-    """Makes a version serve, once it is proven to work here. Raises SetupInvalid; then nothing changed."""
+def activate(settings: Settings, name: str, *, author: str, reason: str, by: str = COMMAND) -> Pointers:
+    """Makes a version serve, once it is proven to work here. Raises SetupInvalid; then nothing changed.
+
+    This and what follows is in the audit log, with the way `by` which it was asked for.
+    """
     versions = rule_versions(settings)
     try:
         version = versions.find(name)
         version_snapshot(settings, version.rules)
-        _prepare_servers(versions, version.rules)
-        return versions.activate(version, at_ms=wall_clock_ms(), author=author, reason=reason)
+        with _witnessed(settings, Act.RULES_ACTIVATE, author, reason, by) as told:
+            _prepare_servers(versions, version.rules)
+            told.after["rules"] = version.short
+            return versions.activate(version, at_ms=wall_clock_ms(), author=author, reason=reason)
     except VersionError as error:
         raise SetupInvalid(str(error)) from error
 
 
-def rollback(settings: Settings, *, author: str, reason: str) -> Pointers:
+def rollback(settings: Settings, *, author: str, reason: str, by: str = COMMAND) -> Pointers:
     """Makes the version serve that did before. Raises SetupInvalid; then nothing changed."""
     versions = rule_versions(settings)
     try:
         before = versions.pointers().previous()
-        if before is not None:
-            version_snapshot(settings, before)
+        if before is None:
+            return versions.rollback(at_ms=wall_clock_ms(), author=author, reason=reason)
+        version_snapshot(settings, before)
+        with _witnessed(settings, Act.RULES_ROLLBACK, author, reason, by) as told:
             _prepare_servers(versions, before)
-        return versions.rollback(at_ms=wall_clock_ms(), author=author, reason=reason)
+            pointers = versions.rollback(at_ms=wall_clock_ms(), author=author, reason=reason)
+            told.after["rules"] = _named(pointers.current)
+            return pointers
     except VersionError as error:
         raise SetupInvalid(str(error)) from error
 
 
-def shadow(settings: Settings, name: str, *, author: str, reason: str) -> Pointers:
+def shadow(settings: Settings, name: str, *, author: str, reason: str, by: str = COMMAND) -> Pointers:
     """Makes a version, or with `off` none, run in the shadow. Raises SetupInvalid; then nothing changed."""
     versions = rule_versions(settings)
     try:
         version = None if name == "off" else versions.find(name)
         if version is not None:
             version_snapshot(settings, version.rules)
-        return versions.shadow(version, at_ms=wall_clock_ms(), author=author, reason=reason)
+        with _witnessed(settings, Act.RULES_SHADOW, author, reason, by) as told:
+            told.before["shadow"] = _named(versions.pointers().shadow, nothing="off")
+            told.after["shadow"] = "off" if version is None else version.short
+            return versions.shadow(version, at_ms=wall_clock_ms(), author=author, reason=reason)
     except VersionError as error:
         raise SetupInvalid(str(error)) from error
+
+
+@contextmanager
+def _witnessed(settings: Settings, act: Act, author: str, reason: str, by: str) -> Iterator[Witnessed]:
+    """Notes a change of rules in the audit log. Raises SetupInvalid where that cannot be written."""
+    before = {"rules": _named(rule_versions(settings).pointers().current)}
+    try:
+        with audit_log(settings).change(act, who=author, by=by, reason=reason, before=before) as told:
+            yield told
+    except LogError as error:
+        raise SetupInvalid(f"the audit log cannot be written: {error}") from error
+
+
+def _named(rules: str | None, *, nothing: str = "the rules folder") -> str:
+    return nothing if rules is None else short(rules)
 
 
 def _prepare_servers(versions: RuleVersions, rules: str) -> None:

@@ -30,6 +30,7 @@ from engine.logfiles import (
     MODEL_SHADOW,
     PROVEN,
     SHADOW,
+    WEBHOOKS,
     checkpoints_of,
     compressing,
     log_directory,
@@ -39,6 +40,8 @@ from engine.monitor.drift.exposing import DriftAlarms
 from engine.monitor.exposition import Collected, Together, exposed
 from engine.monitor.metrics import Metrics
 from engine.monitor.vitals import Vitals
+from engine.monitor.webhooks import WebhookMetrics
+from engine.outgoing.progress import look
 from engine.protection import protection_of
 from engine.running import announced
 from engine.service.watching import UNWATCHED
@@ -108,8 +111,9 @@ def serve_web(settings: Settings, *, tell_ready: Callable[[], None]) -> None:
     authorise = None if protection.authoriser is None else by_token(protection.authoriser)
     with (
         _at_work(settings, metrics) as application,
+        nullcontext(create_app(application, authorise)) as pages,
         http_served(
-            create_app(application, authorise), address, drain_seconds=settings.drain_seconds
+            pages, address, drain_seconds=settings.drain_seconds, ending=pages.state.calls.close
         ) as port,
     ):
         tell_ready()
@@ -146,7 +150,14 @@ def metrics_served(settings: Settings, counted: Collected | None) -> Iterator[st
             return
         host, port = address
         try:
-            told = Together((counted, DriftAlarms(settings.data_dir / DRIFT), _data_directory(settings)))
+            told = Together(
+                (
+                    counted,
+                    DriftAlarms(settings.data_dir / DRIFT),
+                    _data_directory(settings),
+                    WebhookMetrics(lambda: look(settings.data_dir / WEBHOOKS)),
+                )
+            )
             port = stack.enter_context(exposed(told, host=host, port=port))
         except OSError as error:
             raise SetupInvalid(

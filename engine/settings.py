@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
@@ -59,6 +61,26 @@ def _origin(text: str) -> str:
 
 
 Origin = Annotated[str, AfterValidator(_origin)]
+
+
+def _receiver(url: SecretStr) -> SecretStr:
+    """Raises ValueError without quoting it, for an address that may not be sent to."""
+    parts = urlsplit(url.get_secret_value())
+    if parts.username is not None or parts.password is not None or parts.fragment:
+        raise ValueError("write no user, password or fragment into it; receivers know us by the signature")
+    if not parts.hostname or parts.scheme not in ("http", "https"):
+        raise ValueError("write the address of a receiver, such as https://crm.example.com/arbiter")
+    if parts.scheme == "http" and not is_this_machine(parts.hostname):
+        raise ValueError("write https://; http is for receivers on this machine only")
+    return url
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether a host is this one, by its name or address; nothing is looked up."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _part_of_a_day(minutes: int) -> int:
@@ -350,6 +372,40 @@ class Settings(BaseSettings):
         description="Origins that may show our pages in a frame, such as the desktop of a call centre, "
         "parted by commas. None by default, so that nobody lures a click out of an agent.",
     )
+    webhook_url: Annotated[SecretStr, AfterValidator(_receiver)] | None = Field(
+        default=None,
+        description="Address that `arbiter webhooks send` sends outcomes to: https, or http on this machine. "
+        "None by default, as few have a receiver. Never shown whole: some have a secret in their path.",
+    )
+    webhook_secret: SecretStr | None = Field(
+        default=None,
+        description="Secrets that webhooks are signed with, whsec_ and base64 each, parted by blanks: "
+        "several while one takes the place of another. Needed with an address. Never shown.",
+    )
+    webhook_secret_file: Path | None = Field(
+        default=None,
+        description="File that holds the secrets instead, one a line; read anew when it changes.",
+    )
+    webhook_masking: Path | None = Field(
+        default=None,
+        description="Masking policy for webhooks, of the same form as that of the log and not taken from it: "
+        "who reads our exports may see more than another company. By default customers have pseudonyms.",
+    )
+    webhook_timeout_s: Annotated[float, Field(ge=0.1, le=120)] = Field(
+        default=10.0,
+        description="Longest time for one attempt to send a webhook, all of it, in s. Receivers are to take "
+        "a message at once and work on it later; nothing of ours waits meanwhile.",
+    )
+    webhook_give_up_hours: Annotated[float, Field(gt=0, le=8784)] = Field(
+        default=72.0,
+        description="How long a webhook is tried until it is a dead letter, in hours. Three days: a receiver "
+        "that fails on a Friday evening is mended on Monday.",
+    )
+    webhook_connections: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=4,
+        description="Webhooks sent at once, each of another customer. Few, as receivers often are small; at "
+        "50 ms a message it is 80 in a second.",
+    )
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = Field(
         default="info", description="Least severe event to log on stderr."
     )
@@ -394,7 +450,8 @@ def load_settings(overrides: Mapping[str, object]) -> Settings:
 
 
 _MAY_HOLD_SECRETS = frozenset(
-    {"store", "registry"} | {n for n in Settings.model_fields if n.endswith(("_key", "_password"))}
+    {"store", "registry", "webhook_url", "webhook_secret"}
+    | {n for n in Settings.model_fields if n.endswith(("_key", "_password"))}
 )
 """Settings whose value is not repeated where it is wrong: keys, and addresses, which may hold a password."""
 

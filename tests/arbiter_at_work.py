@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -23,6 +24,7 @@ from engine.domain import ContextScalar
 from engine.service.requests import DecisionQuery
 from engine.settings import Settings
 from feature_store.store import OnlineStore
+from model_registry import publish
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 AT_RISK, LOYAL, OBJECTOR, UNPROFILED, FRENCH = "C0131", "C0133", "C0239", "C0060", "C0334"
@@ -134,6 +136,15 @@ def copied_registry(folder: Path) -> Path:
     """A copy of the published models to spoil."""
     ignored = shutil.ignore_patterns("*.py", "__pycache__")
     return Path(shutil.copytree(REPOSITORY / "model_registry", folder / "registry", ignore=ignored))
+
+
+def published_again(registry: Path, name: str) -> int:
+    """Publishes version 1 of a model once more; the new version."""
+    folder = registry / name / "1"
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    files = {filename: (folder / filename).read_bytes() for filename in manifest.pop("files")}
+    del manifest["version"]
+    return int(publish(registry, manifest, files).name)
 
 
 def set_threshold(rules: Path, threshold: float) -> None:

@@ -109,6 +109,7 @@ def outcome_report(request: outcome_service_pb2.RecordOutcomeRequest) -> Outcome
         action_id=request.action_id,
         outcome=_OUTCOMES.get(request.type),
         at_ms=to_ms(request.occur_time) if request.HasField("occur_time") else None,
+        reason=request.reason,
     )
 
 

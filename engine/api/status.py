@@ -31,6 +31,8 @@ CODES: Mapping[type[errors.ArbiterError], int] = {
     errors.StateUnavailable: code_pb2.UNAVAILABLE,
     errors.ServerDraining: code_pb2.UNAVAILABLE,
     errors.DeadlineExpired: code_pb2.DEADLINE_EXCEEDED,
+    errors.CallUnknown: code_pb2.NOT_FOUND,
+    errors.CallTaken: code_pb2.ALREADY_EXISTS,
     errors.Unauthenticated: code_pb2.UNAUTHENTICATED,
     errors.CredentialsMissing: code_pb2.UNAUTHENTICATED,
     errors.TokenInvalid: code_pb2.UNAUTHENTICATED,

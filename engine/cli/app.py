@@ -16,7 +16,12 @@ COMMANDS = (
     LazyCommand("retention", "Erase what is older than the settings keep it."),
     LazyCommand("events", "Show event types, send events, and mend those that were refused."),
     LazyCommand("ingest", "Apply the events of a Redis Stream until SIGTERM or Ctrl-C."),
+    LazyCommand(
+        "webhooks",
+        "Send outcomes to a receiver such as a CRM, and look after those that it did not take.",
+    ),
     LazyCommand("log", "Read and prove the decision log, and replay decisions."),
+    LazyCommand("audit", "Show who changed what, and prove that nothing was taken out."),
     LazyCommand("rules", "Check the rule set."),
     LazyCommand("store", "Check the store, say what it holds, load and export features."),
     LazyCommand("train", "Train, calibrate, measure, export and register a model on a table of your own."),

@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -98,11 +97,12 @@ def erase(
     Whoever was merged into the customer is erased, too. Servers may go on meanwhile. To do it again is
     harmless, and finds what was under way the first time.
     """
-    from engine.bootstrap import wall_clock_ms
-    from engine.service.persons import forget_person, held_of_person, person
+    from engine.personal import erase_person
+    from engine.service.audit import COMMAND
+    from engine.service.persons import held_of_person, person
 
     _require_nameless(customer, reason, actor)
-    with _holdings(store, data_dir, stream, name) as (holdings, _):
+    with _holdings(store, data_dir, stream, name) as (holdings, settings):
         whole = person(holdings, customer)
         if whole.into:
             fail(
@@ -117,7 +117,7 @@ def erase(
         if not dry_run:
             if not (yes or all(each.nothing for each in found.values())):
                 _ask(customer, found)
-            found = forget_person(holdings, whole, actor=actor, reason=reason, now_ms=wall_clock_ms())
+            found = erase_person(settings, holdings, whole, who=actor, reason=reason, by=COMMAND)
     if as_json:
         print_document(_held_document(customer, found, erased=not dry_run))
         return
@@ -157,23 +157,10 @@ def _holdings(
     """Every place of the settings that holds something. Ends the command where one cannot be used."""
     from engine.decisionlog.errors import LogCorrupt, LogError
     from engine.events.deadletters import DiskDeadLetters
-    from engine.logfiles import (
-        CONSENTS,
-        DEAD_LETTERS,
-        DECISIONS,
-        ERASED,
-        IDENTITIES,
-        MODEL_SHADOW,
-        OUTCOMES,
-        SHADOW,
-        checkpoints_of,
-        log_directory,
-    )
-    from engine.service.erased import ErasedCustomers
-    from engine.service.privacy import Holdings
-    from engine.stores import consent_cipher, identity_cipher, letter_cipher
+    from engine.logfiles import DEAD_LETTERS, DECISIONS, log_directory
+    from engine.personal import holdings_of
+    from engine.stores import letter_cipher
     from feature_store.errors import FeatureStoreError, StoreCorrupt, StoreUnavailable
-    from feature_store.identities import opened_identity
 
     settings = effective_settings(store=store, data_dir=data_dir, log_level="error")
     require_data(settings, "store" if settings.store == EMBEDDED else DECISIONS)
@@ -181,22 +168,9 @@ def _holdings(
         with setup_errors(), ExitStack() as stack:
             opened = _opened_store(settings, stack)
             letters = DiskDeadLetters(log_directory(settings, DEAD_LETTERS), letter_cipher(settings))
-            yield (
-                Holdings(
-                    store=opened,
-                    log_directories={
-                        log: log_directory(settings, log)
-                        for log in (DECISIONS, CONSENTS, OUTCOMES, SHADOW, MODEL_SHADOW, IDENTITIES)
-                    },
-                    checkpoints_of=lambda log: checkpoints_of(settings, log),
-                    letters=stack.enter_context(letters),
-                    streams=_stream_letters(settings, stream, name, stack),
-                    erased=ErasedCustomers(log_directory(settings, ERASED)),
-                    texts=consent_cipher(settings),
-                    identity=partial(opened_identity, cipher=identity_cipher(settings)),
-                ),
-                settings,
-            )
+            streams = _stream_letters(settings, stream, name, stack)
+            letters = stack.enter_context(letters)
+            yield holdings_of(settings, store=opened, letters=letters, streams=streams), settings
     except (LogCorrupt, StoreCorrupt) as error:
         fail(str(error), EXIT_FAILED)
     except (LogError, StoreUnavailable) as error:

@@ -142,27 +142,16 @@ def _since_ms(text: str | None, otherwise_ms: int) -> int:
 
 
 def _report(settings: Settings, folder: Path, since_ms: int, now_ms: int) -> DriftReport:
-    from engine.monitor.drift.examining import PREVIOUS_MS, examine
-    from engine.monitor.drift.report import DriftReport, moment
-    from engine.monitor.drift.windows import read_baseline
-    from engine.service.drifting import drift_references
-    from feature_store.schema import SchemaError, load_schema
+    from engine.drifted import drift_report
+    from feature_store.schema import SchemaError
 
     try:
-        schema = load_schema(settings.feature_schema)
+        found = drift_report(settings, since_ms=since_ms, now_ms=now_ms)
     except SchemaError as error:
         fail(str(error), EXIT_ERRORS)
-    windows = WindowFolder(folder).windows(since_ms=since_ms - PREVIOUS_MS - DAY_MS)
-    if not windows:
+    if found is None:
         fail(f"{folder}: holds no counts yet; servers write them within seconds of a decision", EXIT_ERRORS)
-    active = read_baseline(folder)
-    told = ""
-    if active is not None:
-        counted = f"{moment(active.window.from_ms)} to {moment(active.window.until_ms)}"
-        told = f"{counted}, by {active.actor} at {moment(active.activated_at_ms)}"
-    sections = examine(windows, drift_references(settings.registry, schema, folder), since_ms=since_ms)
-    uncounted = sum(w.uncounted for w in windows if w.until_ms > since_ms)
-    return DriftReport(now_ms, since_ms, told, tuple(sections), (), uncounted)
+    return found
 
 
 def _narrowed(found: DriftReport, model: str | None, window: str | None) -> DriftReport:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -11,24 +10,13 @@ import typer
 
 from engine.cli.console import EXIT_ERRORS, EXIT_FAILED, effective_settings, err, fail, setup_errors
 from engine.cli.options import AsJson, Registry, Rules
-from engine.core.rulebook import Rulebook
-from engine.core.scoring import Scorer
-from engine.core.snapshot import assemble
-from engine.errors import SetupInvalid
-from engine.models.errors import ModelRefused
-from engine.models.scorer import build_scorer
-from engine.release import engine_version
 from engine.rulefiles import check_rules
-from engine.ruleset.diagnostics import Diagnostic, RuleSetInvalid, counted, render, to_json
-from engine.ruleset.sources import RuleSources
-from engine.ruleset.trace import RulePlaces
-from engine.settings import Settings
-from engine.suites.cases import ConcreteCase, expand_suites, read_suites
+from engine.ruleset.diagnostics import Diagnostic, counted, render, to_json
 from engine.suites.report import as_json as results_json
 from engine.suites.report import as_junit, as_text, coverage_text
-from engine.suites.running import SuiteRun, chosen
-from engine.suites.scores import TableScorer
-from feature_store.schema import FeatureSchema, load_schema
+from engine.suites.running import chosen
+from engine.suitesets import suite_cases, suite_run
+from feature_store.schema import load_schema
 
 
 def register(app: typer.Typer) -> None:
@@ -55,10 +43,10 @@ def run_suites(
     with setup_errors():
         problems, rulebook = check_rules(settings)
         schema = load_schema(settings.feature_schema)
-        cases, wrong = ([], []) if rulebook is None else _cases(settings, rulebook, schema)
+        cases, wrong = ([], []) if rulebook is None else suite_cases(settings, rulebook, schema)
         if rulebook is None or problems or wrong:
             _refuse([*problems, *wrong], as_json=as_json)
-        run = _suite_run(settings, rulebook, schema)
+        run = suite_run(settings, rulebook, schema)
         results = run.run(chosen(cases, only))
     if not results:
         fail(f"no case matches {only!r}" if cases else f"{settings.rules}: no suites", EXIT_ERRORS)
@@ -71,31 +59,6 @@ def run_suites(
         text = as_text(results)
         sys.stdout.write(f"{text}\n\n{coverage_text(run.coverage)}\n" if wanted else f"{text}\n")
     _judge(all(result.holds for result in results), run.coverage.totals().percent, min_coverage)
-
-
-def _cases(
-    settings: Settings, rulebook: Rulebook, schema: FeatureSchema
-) -> tuple[list[ConcreteCase], list[Diagnostic]]:
-    try:
-        sources = read_suites(settings.rules)
-    except RuleSetInvalid as error:
-        return [], list(error.diagnostics)
-    return expand_suites(sources or {}, rulebook, schema)
-
-
-def _suite_run(settings: Settings, rulebook: Rulebook, schema: FeatureSchema) -> SuiteRun:
-    scorer = TableScorer(actions=rulebook.actions)
-    snapshot = assemble(rulebook=rulebook, schema=schema, scorer=scorer, engine_version=engine_version())
-    places = RulePlaces(RuleSources.from_directory(settings.rules))
-    return SuiteRun(snapshot, places, partial(_champion, settings, schema, rulebook))
-
-
-def _champion(settings: Settings, schema: FeatureSchema, rulebook: Rulebook) -> Scorer:
-    """The promoted models. Raises SetupInvalid."""
-    try:
-        return build_scorer(registry_root=settings.registry, schema=schema, actions=rulebook.actions)
-    except ModelRefused as error:
-        raise SetupInvalid(str(error)) from error
 
 
 def _refuse(problems: list[Diagnostic], *, as_json: bool) -> NoReturn:

@@ -73,9 +73,18 @@ def _introduce(settings: Settings, *, demo: bool) -> None:
     place = "a free port, PORT below" if settings.port == 0 else f"{settings.host}:{settings.port}"
     customer = next(iter(CAST)) if demo else "ID"
     target = "" if settings.port == load_settings({}).port else f" --target localhost:{port}"
-    over_http = "" if settings.web_address is None else f"Over HTTP: http://{settings.web}\n"
+    over_http = "" if settings.web_address is None else _pages(f"http://{settings.web}", demo=demo)
     err.print(
         f"[bold]Arbiter[/] listens on {place} as soon as it says server.ready. In another terminal, try\n"
         f"    arbiter decide --customer {customer} --channel web{target}\n"
         f"{over_http}Data: {settings.data_dir}. Ctrl-C stops.\n"
     )
+
+
+def _pages(address: str, *, demo: bool) -> str:
+    """Where the pages are; in the demo also that of a customer who calls."""
+    lines = [f"Pages and JSON over HTTP: {address}", f"    calls of agents    {address}/pop"]
+    if demo:
+        call = f"{address}/pop?identity=phone:+41791000131&call=first"
+        lines.append(f"    a customer calls   {call}")
+    return "\n".join(lines) + "\n"

@@ -231,6 +231,19 @@ class ContextField:
 
 
 @dataclass(frozen=True, slots=True)
+class Glance:
+    """What somebody who talks to the customer sees first: features, and signals that are open issues.
+
+    What the customer is worth is a band of `value`, a feature; "" for none. Bands ascend.
+    """
+
+    facts: tuple[str, ...] = ()
+    issues: tuple[str, ...] = ()
+    value: str = ""
+    value_bands: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Vocabulary:
     """What requests and rules may name. `inputs` is the order of `Frame.values`.
 
@@ -245,6 +258,7 @@ class Vocabulary:
     signals: tuple[str, ...]
     churn_bands: tuple[tuple[str, float], ...]  # band and the probability it starts at, ascending
     inputs: tuple[Input, ...]
+    glance: Glance = Glance()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -35,6 +36,9 @@ class Cursor(msgspec.Struct, kw_only=True):
     erased_ms: int = 0
 
 
+Kept = TypeVar("Kept", bound=Cursor)
+
+
 @dataclass(frozen=True, slots=True)
 class NewRecord:
     """A record that was not handled yet; `body` is None where it was erased."""
@@ -45,16 +49,48 @@ class NewRecord:
     body: bytes | None
 
 
-def read_cursor(path: Path) -> Cursor:
+def read_cursor(path: Path, kind: type[Kept]) -> Kept:
     """Where one is; at the beginning where there is no file. Raises LogCorrupt and LogUnavailable."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Cursor)
+        return msgspec.json.decode(path.read_bytes(), type=kind)
     except FileNotFoundError:
-        return Cursor()
+        return kind()
     except msgspec.MsgspecError as error:
         raise LogCorrupt(path, 0, f"it is no cursor: {error}") from error
     except OSError as error:
         raise LogUnavailable(path, error.strerror or str(error), "check its owner and mode") from error
+
+
+class Bookmark(Generic[Kept]):
+    """Where one is in a log that is followed: it moves on over what was handled, and is on disk then.
+
+    `cursor` may hold more, which is kept with it.
+    """
+
+    def __init__(self, directory: Path, path: Path, kind: type[Kept]) -> None:
+        """`path` is the file of the cursor. Raises LogCorrupt and LogUnavailable."""
+        self.cursor = read_cursor(path, kind)
+        self._directory = directory
+        self._path = path
+        self._settled: Settled = {}
+
+    def new(self) -> Iterator[NewRecord]:
+        """Records behind it that are written now. Raises LogCorrupt."""
+        return new_records(self._directory, dict(self._places), settled=self._settled)
+
+    def passed(self, records: Iterable[NewRecord]) -> None:
+        """Moves on over records, in memory until it is kept."""
+        self.cursor.places[self._directory.name] = self._places | {
+            f"{record.segment_id:010x}": record.end for record in records
+        }
+
+    def keep(self) -> None:
+        """Puts it on disk. Raises LogUnavailable."""
+        write_cursor(self._path, self.cursor)
+
+    @property
+    def _places(self) -> dict[str, int]:
+        return self.cursor.places.get(self._directory.name, {})
 
 
 def write_cursor(path: Path, cursor: Cursor) -> None:

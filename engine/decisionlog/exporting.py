@@ -95,7 +95,7 @@ def export(
     Raises ExportMismatch for a folder that holds something else, LogCorrupt and LogUnavailable.
     """
     with alone(out):
-        cursor = read_cursor(out / _CURSOR)
+        cursor = read_cursor(out / _CURSOR, Cursor)
         _check(out, cursor, mask, within)
         done = Exported()
         logs = (

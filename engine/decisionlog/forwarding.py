@@ -16,20 +16,11 @@ from typing import Final, Protocol
 import msgspec
 import structlog
 
-from engine.decisionlog.cursor import (
-    Cursor,
-    NewRecord,
-    Settled,
-    alone,
-    new_records,
-    read_cursor,
-    write_cursor,
-)
+from engine.decisionlog.cursor import Bookmark, Cursor, NewRecord, alone
 from engine.decisionlog.masking import Mask
 from engine.decisionlog.record import decode_record
 
 _CURSOR: Final = "cursor.json"
-_LOG: Final = "decisions"
 _PAUSES_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 """Between attempts while the stream cannot be reached."""
 _LOOK_S: Final = 0.2
@@ -91,7 +82,6 @@ class Forwarder:
         self._away = away
         self._pressure = pressure
         self._stop = stop
-        self._settled: Settled = {}
         self._log = structlog.get_logger("engine.decisionlog.forwarding")
 
     def run(self, *, once: bool) -> None:
@@ -101,18 +91,17 @@ class Forwarder:
         be kept or another process forwards to the same stream.
         """
         with alone(self._folder):
-            cursor = read_cursor(self._folder / _CURSOR)
+            place = Bookmark(self._log_directory, self._folder / _CURSOR, Cursor)
             while not self._stop.is_set():
-                sent = self._turn(cursor)
+                sent = self._turn(place)
                 if once and not sent:
                     return
                 if not sent:
                     self._stop.wait(_LOOK_S)
 
-    def _turn(self, cursor: Cursor) -> bool:
+    def _turn(self, place: Bookmark[Cursor]) -> bool:
         """Sends what is new, batch by batch; whether there was any."""
-        places = dict(cursor.places.get(_LOG, {}))
-        records = new_records(self._log_directory, places, settled=self._settled)
+        records = place.new()
         found = False
         while not self._stop.is_set():
             batch = list(islice(records, self._pressure.batch))
@@ -121,10 +110,8 @@ class Forwarder:
             found = True
             if not self._sent([entry for record in batch for entry in self._entries(record)]):
                 return found
-            reached = dict(cursor.places.get(_LOG, {}))
-            reached |= {f"{record.segment_id:010x}": record.end for record in batch}
-            cursor.places = {_LOG: reached}
-            write_cursor(self._folder / _CURSOR, cursor)
+            place.passed(batch)
+            place.keep()
         return found
 
     def _entries(self, record: NewRecord) -> list[dict[bytes, bytes]]:

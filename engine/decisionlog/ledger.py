@@ -83,6 +83,7 @@ class OutcomeEntry:
     """What happened to one returned action; `outcome_id` is the client's key of idempotency.
 
     Whatever happened, the customer was contacted: `use` says on which consents, None in older entries.
+    `reason` is a code of the client's own for why.
     """
 
     outcome_id: str
@@ -92,6 +93,7 @@ class OutcomeEntry:
     at_ms: int
     received_at_ms: int
     use: ConsentUse | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -122,7 +122,7 @@ class Mask:
         return {
             "decision_id": record.decision_id,
             "now_ms": record.now_ms,
-            "customer": self._text(self._policy.customer_id, request.customer_id),
+            "customer": self.customer(request.customer_id),
             "request_id": self._text(self._policy.request_id, record.request_id or None),
             "identity_type": record.identity_type or None,
             "channel": request.channel,
@@ -170,6 +170,10 @@ class Mask:
             "at_ms": entry.at_ms,
             "received_at_ms": entry.received_at_ms,
         }
+
+    def customer(self, customer_id: str) -> str | None:
+        """A customer's id as the policy handles it; None where it is dropped."""
+        return self._text(self._policy.customer_id, customer_id)
 
     @property
     def digest(self) -> str:

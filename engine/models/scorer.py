@@ -65,6 +65,14 @@ class ModelRows:
         return rows
 
 
+@dataclass(frozen=True, slots=True)
+class Margins:
+    """Where shares of a score begin and end, in log-odds: what is expected of anybody, and the customer's."""
+
+    expected: float
+    own: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ChurnScoring:
     """The churn model and its way from vectors to rows and reasons."""
@@ -77,6 +85,10 @@ class ChurnScoring:
     def probability(self, vector: Vector) -> float:
         """Probability of churn."""
         return float(self.model.session.probability(self.rows.fill(vector)[None, :])[0])
+
+    def margins(self, vector: Vector) -> Margins:
+        """Between what the shares of all concepts lie."""
+        return _margins(self.model.shapley.contributions(self.rows.fill(vector)))
 
     def explain(self, vector: Vector) -> tuple[Contribution, ...]:
         """The concepts that drive it."""
@@ -124,6 +136,13 @@ class PropensityScoring:
         rows = self.rows.fill_many(vectors)[:, None, :] + self.templates[None, :, :]
         flat = self.model.session.probability(np.ascontiguousarray(rows.reshape(-1, rows.shape[2])))
         return flat.reshape(len(vectors), len(self.templates))
+
+    def margins(self, vector: Vector, action: int) -> Margins | None:
+        """Between what the shares of an action's concepts lie; None where its target is not known."""
+        target = int(self.target_of[action])
+        if target == _NO_TARGET:
+            return None
+        return _margins(self.model.shapley.contributions(self.templates[target] + self.rows.fill(vector)))
 
     def explain(self, vector: Vector, actions: Sequence[int]) -> list[tuple[Contribution, ...]]:
         """The concepts that drive each action's probability; empty where its target is not known."""
@@ -210,6 +229,14 @@ class OnnxScorer:
             return np.full(self._actions, _NO_TARGET, dtype=np.intp)
         return self._propensity.target_of
 
+    def churn_margins(self, vector: Vector) -> Margins | None:
+        """Between what the shares of churn lie; None where no churn model is loaded."""
+        return None if self._churn is None else self._churn.margins(vector)
+
+    def propensity_margins(self, vector: Vector, action: int) -> Margins | None:
+        """The same of an action's acceptance; None where no model knows it."""
+        return None if self._propensity is None else self._propensity.margins(vector, action)
+
     def explain_churn(self, vector: Vector) -> tuple[Contribution, ...]:
         """At most four concepts, strongest first."""
         return () if self._churn is None else self._churn.explain(vector)
@@ -255,6 +282,11 @@ def build_scorer(
         unscored=_unscored(actions, propensity),
         actions=len(actions),
     )
+
+
+def _margins(contributions: Floats) -> Margins:
+    """Contributions of each input, and last what is expected."""
+    return Margins(expected=float(contributions[-1]), own=float(contributions.sum()))
 
 
 def _unscored(actions: tuple[Action, ...], propensity: ServingModel | None) -> tuple[str, ...]:

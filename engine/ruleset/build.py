@@ -14,6 +14,7 @@ from engine.core.rulebook import (
     ConsentPolicy,
     ContactPolicy,
     CountedPer,
+    Glance,
     Mask,
     PolicyRule,
     PurposeRule,
@@ -35,6 +36,7 @@ from engine.ruleset.documents import (
     ConsentPolicyDocument,
     ContactEntry,
     ContactPackDocument,
+    GlanceEntry,
     RuleEntry,
     Scope,
 )
@@ -314,7 +316,14 @@ def _vocabulary(rules: RuleSet) -> Vocabulary:
         signals=tuple(s.name for s in words.signals),
         churn_bands=tuple(words.churn_bands.items()),
         inputs=rules.inputs,
+        glance=_glance(words.glance),
     )
+
+
+def _glance(entry: GlanceEntry) -> Glance:
+    if entry.value is None:
+        return Glance(entry.facts, entry.issues)
+    return Glance(entry.facts, entry.issues, entry.value.feature, tuple(entry.value.bands.items()))
 
 
 def _consent(rules: RuleSet) -> ConsentPolicy:

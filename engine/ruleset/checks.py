@@ -30,6 +30,7 @@ def check_names(rules: RuleSet) -> Iterator[Diagnostic]:
     if rules.vocabulary is not None:
         yield from _vocabulary(rules.vocabulary)
         yield from _requested_features(rules, rules.vocabulary)
+        yield from _glance(rules, rules.vocabulary)
     if rules.catalogue is not None:
         yield from _catalogue(rules, rules.catalogue)
     yield from _consent(rules)
@@ -70,6 +71,25 @@ def _vocabulary(located: Located[VocabularyDocument]) -> Iterator[Diagnostic]:
         advice = "write e.g. {low: 0.0, medium: 0.3, high: 0.55}"
         message = "churn bands must begin at 0.0 and ascend"
         yield located.problem(("churn_bands",), codes.UNORDERED_BANDS, message, advice)
+
+
+def _glance(rules: RuleSet, located: Located[VocabularyDocument]) -> Iterator[Diagnostic]:
+    """What is shown first are features and signals that there are; what customers are worth ascends."""
+    glance = located.document.glance
+    features = [feature.name for feature in rules.schema.feature]
+    signals = [signal.name for signal in located.document.signals]
+    for i, name in enumerate(glance.facts):
+        yield from check_name(located, ("glance", "facts", i), name, features, "feature")
+    for i, name in enumerate(glance.issues):
+        yield from check_name(located, ("glance", "issues", i), name, signals, "signal")
+    if glance.value is None:
+        return
+    yield from check_name(located, ("glance", "value", "feature"), glance.value.feature, features, "feature")
+    starts = list(glance.value.bands.values())
+    if any(low >= high for low, high in pairwise(starts)):
+        advice = "write e.g. {low: 0.0, medium: 40.0, high: 80.0}"
+        place: Path = ("glance", "value", "bands")
+        yield located.problem(place, codes.UNORDERED_BANDS, "the bands must ascend", advice)
 
 
 def _requested_features(rules: RuleSet, located: Located[VocabularyDocument]) -> Iterator[Diagnostic]:

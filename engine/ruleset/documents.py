@@ -153,6 +153,21 @@ class SignalEntry(Strict):
     description: Text
 
 
+class ValueEntry(Strict):
+    """What a customer is worth, as a band of one feature."""
+
+    feature: Name
+    bands: Annotated[dict[Name, Number], Field(min_length=1)]
+
+
+class GlanceEntry(Strict):
+    """What somebody who talks to the customer sees first."""
+
+    facts: tuple[Name, ...] = ()
+    value: ValueEntry | None = None
+    issues: tuple[Name, ...] = ()
+
+
 class VocabularyDocument(Document):
     """What requests and rules may name."""
 
@@ -163,6 +178,7 @@ class VocabularyDocument(Document):
     context: tuple[ContextEntry, ...] = ()
     signals: tuple[SignalEntry, ...] = ()
     churn_bands: Annotated[dict[Name, Share], Field(min_length=1)]
+    glance: GlanceEntry = GlanceEntry()
 
 
 class TreatmentEntry(Strict):

@@ -12,13 +12,18 @@ Answer = TypeVar("Answer")
 
 
 class Role(StrEnum):
-    """What a caller may do; `engine.security.authorising.METHODS` says which method needs which."""
+    """What a caller may do; `engine.security.authorising.METHODS` says which method needs which.
+
+    RULES and OPERATE are for pages (`engine.web.sessions`): no method needs them.
+    """
 
     DECIDE = "decide"
     READ_LOG = "read_log"
     OUTCOME = "outcome"
     CONSENT = "consent"
     EVENTS = "events"
+    RULES = "rules"
+    OPERATE = "operate"
     ADMIN = "admin"
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from engine.core.supply import hold_key
 from engine.decisionlog.errors import LogUnavailable
@@ -33,17 +35,23 @@ OUTCOMES = "outcomes"
 """Name of the log of outcomes among the logs."""
 MAX_AHEAD_MS = 5 * 60_000
 """How far a client's clock may be ahead of ours."""
+REASON: Final = re.compile("[a-z0-9_]{0,64}")
+"""A code, so that nobody's words end in a log that is kept for good."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutcomeReport:
-    """An outcome as it came in; `at_ms` None is now, `outcome` None is no known type."""
+    """An outcome as it came in; `at_ms` None is now, `outcome` None is no known type.
+
+    `reason` is a code of the client's own for why, "" where nobody said.
+    """
 
     outcome_id: str
     decision_id: str
     action_id: str
     outcome: OutcomeType | None
     at_ms: int | None
+    reason: str = ""
 
 
 class Outcomes:
@@ -97,6 +105,7 @@ class Outcomes:
                 self._catalogue().get(report.action_id),
                 profiling_purpose=self._live.current.rulebook.consent.profiling_purpose,
             ),
+            reason=report.reason,
         )
         try:
             position = self._log.append(entry)
@@ -151,6 +160,11 @@ def _checked(report: OutcomeReport, now_ms: int) -> tuple[OutcomeType, int]:
         check.identifier(getattr(report, name), name)
     at_ms = now_ms if report.at_ms is None else report.at_ms
     check.require(at_ms <= now_ms + MAX_AHEAD_MS, "occur_time", "is more than 5 minutes ahead")
+    check.require(
+        REASON.fullmatch(report.reason) is not None,
+        "reason",
+        "is a code of at most 64 lower-case letters, digits and underscores",
+    )
     if report.outcome in (None, OutcomeType.RESERVED):  # only decisions reserve
         check.fail("type", "is required; one of the values of OutcomeType")
         raise RequestInvalid(check.violations)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -20,10 +20,17 @@ _IDLE_S: Final = 30
 
 
 @contextmanager
-def http_served(app: ASGIApp, address: tuple[str, int], *, drain_seconds: float) -> Iterator[int]:
+def http_served(
+    app: ASGIApp,
+    address: tuple[str, int],
+    *,
+    drain_seconds: float,
+    ending: Callable[[], None] = lambda: None,
+) -> Iterator[int]:
     """Serves while the block runs, then lets requests in flight finish; gives the port.
 
-    Raises OSError where it cannot listen.
+    `ending` ends replies that would otherwise go on, such as streams of events. Raises OSError
+    where it cannot listen.
     """
     listening = shared_port(address)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections hold no port
@@ -49,5 +56,6 @@ def http_served(app: ASGIApp, address: tuple[str, int], *, drain_seconds: float)
     try:
         yield listening.getsockname()[1]
     finally:
+        ending()
         server.should_exit = True
         serving.join()

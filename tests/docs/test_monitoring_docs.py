@@ -15,9 +15,11 @@ from engine.monitor.drift.exposing import DriftAlarms
 from engine.monitor.exposition import SharedValues
 from engine.monitor.metrics import Metrics
 from engine.monitor.vitals import Vitals
+from engine.monitor.webhooks import Sending, WebhookMetrics
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "monitoring.md").read_text(encoding="utf-8")
 _ROW = re.compile(r"^\| (`arbiter_\w+`(?:, `arbiter_\w+`)*) \|([^|]*)\|", re.MULTILINE)
+SENDING = Sending(senders=1, attempts={"delivered": 1}, dead=0, waiting=1, waiting_since_ms=1, done_ms=1)
 
 
 def there_are() -> dict[str, set[str]]:
@@ -51,7 +53,7 @@ def there_are() -> dict[str, set[str]]:
         directory = DataDirectory(Path(folder), {"decisions": Path(folder)}, {"decisions": Path(folder)})
         families = [
             *metrics.registry.collect(), *DriftAlarms(Path(folder)).collect(), *directory.collect(),
-            *SharedValues(Path(folder)).collect(),
+            *SharedValues(Path(folder)).collect(), *WebhookMetrics(lambda: SENDING).collect(),
         ]  # fmt: skip
     samples: list[Sample] = [sample for family in families for sample in family.samples]
     return {

@@ -20,6 +20,7 @@ ALLOWED = {
     "Apache 2.0",
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
+    "BSD License",
     "BSD-2-Clause",
     "BSD-3-Clause",
     "CC0-1.0",

@@ -20,6 +20,8 @@ PLANTED = {
     "ARBITER_STORE_PASSWORD": SECRET,
     "ARBITER_CHECKPOINT_KEY": SECRET,
     "ARBITER_IDENTITY_KEY": SECRET,
+    "ARBITER_WEBHOOK_SECRET": SECRET,
+    "ARBITER_WEBHOOK_URL": f"https://crm.example.com/{SECRET}",
     "ARBITER_STORE": f"redis://user:{SECRET}@127.0.0.1:1/0",
     "ARBITER_REGISTRY": f"memory://key:{SECRET}@bucket/models",
 }

@@ -73,7 +73,7 @@ def test_a_run_that_was_cut_short_leaves_nothing_double(logs, out, tmp_path):
     """Its files count only with its cursor; the next run writes them anew."""
     log_decisions(logs["decisions"], 2)
     export(out, **logs, mask=mask())
-    cursor = read_cursor(out / "cursor.json")
+    cursor = read_cursor(out / "cursor.json", Cursor)
     log_decisions(logs["decisions"], 2, start=2)
     export(out, **logs, mask=mask())
     write_cursor(out / "cursor.json", cursor)  # as if it had been killed just before
@@ -156,7 +156,7 @@ def test_a_cursor_is_read_as_it_was_written(tmp_path):
 
     write_cursor(tmp_path / "cursor.json", cursor)
 
-    assert read_cursor(tmp_path / "cursor.json") == cursor
+    assert read_cursor(tmp_path / "cursor.json", Cursor) == cursor
 
 
 @pytest.fixture(scope="module")

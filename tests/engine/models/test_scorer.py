@@ -102,6 +102,20 @@ def test_churn_reasons_are_the_concepts_shapley_values(scorer, churn_booster, ve
     assert [abs(r.share) for r in reasons] == sorted((abs(r.share) for r in reasons), reverse=True)
 
 
+def test_margins_are_what_scores_are_made_of(scorer, vector, schema):
+    """Shares begin at what is expected of anybody and end at the customer's own margin, for every score."""
+    action = scorer.target_of.tolist().index(0)
+    unknown = scorer.target_of.tolist().index(-1)
+
+    churn, accepted = scorer.churn_margins(vector), scorer.propensity_margins(vector, action)
+
+    own = np.array([churn.own, accepted.own])
+    scores = [scorer.churn(vector), scorer.propensity(vector, np.array([action]))[0]]
+    assert 1 / (1 + np.exp(-(SLOPE * own + INTERCEPT))) == pytest.approx(scores, abs=1e-6)
+    assert churn.expected != churn.own
+    assert scorer.propensity_margins(vector, unknown) is None
+
+
 def test_reasons_show_values_for_people(scorer, vector):
     """Values carry units and category names, and the typical value stands beside them."""
     told = {r.reason.split("_")[0]: (r.feature, r.value, r.typical) for r in scorer.explain_churn(vector)}

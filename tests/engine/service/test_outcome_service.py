@@ -11,6 +11,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from engine._pb.arbiter.v1 import decision_service_pb2, outcome_service_pb2, types_pb2
 from engine.bootstrap import Application
 from engine.client import ArbiterClient
+from engine.decisionlog.ledger import outcome_log
+from engine.service.uses import uses_of
 
 SHOWN = types_pb2.OUTCOME_TYPE_SHOWN
 DECLINED = types_pb2.OUTCOME_TYPE_DECLINED
@@ -138,3 +140,29 @@ def test_refused_outcome_may_be_sent_corrected(arbiter: ArbiterClient, like: Cal
     reply = arbiter.record_outcome(outcome(decided))
 
     assert not reply.duplicate
+
+
+@pytest.mark.parametrize("said", ["Too expensive!", "price " * 20, "Prix"])
+def test_reason_of_an_outcome_is_a_code(
+    arbiter: ArbiterClient, like: Callable[[str], str], said: str
+) -> None:
+    """What customers said word for word does not get into a log that is kept for good."""
+    decided = arbiter.decide(scene(AT_RISK, like(AT_RISK)))
+
+    failure = failure_of(lambda: arbiter.record_outcome(outcome(decided, DECLINED, reason=said)))
+
+    assert [field for field, _ in failure.violations] == ["reason"]
+
+
+def test_reason_of_an_outcome_is_kept(
+    arbiter: ArbiterClient, application: Application, like: Callable[[str], str]
+) -> None:
+    """The log says why, where somebody said it."""
+    customer = like(AT_RISK)
+    decided = arbiter.decide(scene(AT_RISK, customer))
+
+    arbiter.record_outcome(outcome(decided, DECLINED, reason="price"))
+
+    log = outcome_log(application.settings.data_dir / "outcomes")
+    (use,) = uses_of(log, application.log, customer)
+    assert use.outcome.reason == "price"

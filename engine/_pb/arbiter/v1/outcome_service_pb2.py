@@ -26,7 +26,7 @@ from engine._pb.arbiter.v1 import types_pb2 as arbiter_dot_v1_dot_types__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n arbiter/v1/outcome_service.proto\x12\narbiter.v1\x1a\x16\x61rbiter/v1/types.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa9\x01\n\x14RecordOutcomeRequest\x12\x12\n\noutcome_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\t\x12\x11\n\taction_id\x18\x03 \x01(\t\x12%\n\x04type\x18\x04 \x01(\x0e\x32\x17.arbiter.v1.OutcomeType\x12.\n\noccur_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"*\n\x15RecordOutcomeResponse\x12\x11\n\tduplicate\x18\x01 \x01(\x08\x32\x66\n\x0eOutcomeService\x12T\n\rRecordOutcome\x12 .arbiter.v1.RecordOutcomeRequest\x1a!.arbiter.v1.RecordOutcomeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n arbiter/v1/outcome_service.proto\x12\narbiter.v1\x1a\x16\x61rbiter/v1/types.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb9\x01\n\x14RecordOutcomeRequest\x12\x12\n\noutcome_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\t\x12\x11\n\taction_id\x18\x03 \x01(\t\x12%\n\x04type\x18\x04 \x01(\x0e\x32\x17.arbiter.v1.OutcomeType\x12.\n\noccur_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x06 \x01(\t\"*\n\x15RecordOutcomeResponse\x12\x11\n\tduplicate\x18\x01 \x01(\x08\x32\x66\n\x0eOutcomeService\x12T\n\rRecordOutcome\x12 .arbiter.v1.RecordOutcomeRequest\x1a!.arbiter.v1.RecordOutcomeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,9 +34,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'arbiter.v1.outcome_service_
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RECORDOUTCOMEREQUEST']._serialized_start=106
-  _globals['_RECORDOUTCOMEREQUEST']._serialized_end=275
-  _globals['_RECORDOUTCOMERESPONSE']._serialized_start=277
-  _globals['_RECORDOUTCOMERESPONSE']._serialized_end=319
-  _globals['_OUTCOMESERVICE']._serialized_start=321
-  _globals['_OUTCOMESERVICE']._serialized_end=423
+  _globals['_RECORDOUTCOMEREQUEST']._serialized_end=291
+  _globals['_RECORDOUTCOMERESPONSE']._serialized_start=293
+  _globals['_RECORDOUTCOMERESPONSE']._serialized_end=335
+  _globals['_OUTCOMESERVICE']._serialized_start=337
+  _globals['_OUTCOMESERVICE']._serialized_end=439
 # @@protoc_insertion_point(module_scope)

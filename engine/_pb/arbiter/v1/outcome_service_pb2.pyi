@@ -29,6 +29,7 @@ class RecordOutcomeRequest(_message.Message):
     ACTION_ID_FIELD_NUMBER: _builtins.int
     TYPE_FIELD_NUMBER: _builtins.int
     OCCUR_TIME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     outcome_id: _builtins.str
     """Client-made unique id of at most 128 characters; the key of idempotency."""
     decision_id: _builtins.str
@@ -37,6 +38,10 @@ class RecordOutcomeRequest(_message.Message):
     """The action."""
     type: _types_pb2.OutcomeType.ValueType
     """What happened."""
+    reason: _builtins.str
+    """Why, where somebody said: a code of the client's own such as "price", of at most 64 lower-case letters,
+    digits and underscores. Never what the customer said word for word.
+    """
     @_builtins.property
     def occur_time(self) -> _timestamp_pb2.Timestamp:
         """When it happened; default now. Neither before the decision nor more than 5 minutes ahead."""
@@ -49,10 +54,11 @@ class RecordOutcomeRequest(_message.Message):
         action_id: _builtins.str = ...,
         type: _types_pb2.OutcomeType.ValueType = ...,
         occur_time: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["occur_time", b"occur_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_id", b"action_id", "decision_id", b"decision_id", "occur_time", b"occur_time", "outcome_id", b"outcome_id", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_id", b"action_id", "decision_id", b"decision_id", "occur_time", b"occur_time", "outcome_id", b"outcome_id", "reason", b"reason", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
