@@ -53,7 +53,7 @@ def create_app(
     Raises SetupInvalid.
     """
     settings = application.settings
-    look = Look(open=authorise is None, parts=PARTS)
+    look = Look(parts=PARTS)
     sessions = Sessions(
         key=session_key(settings.data_dir),
         open_to_all=authorise is None,

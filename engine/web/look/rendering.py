@@ -28,7 +28,6 @@ SWITCHED: Final = ("on", "off")
 class Look:
     """What every page is made with; `parts` are the pages to lead to, by the name of their word."""
 
-    open: bool
     assets: Assets = field(default_factory=Assets)
     parts: Mapping[str, tuple[str, PageRole | frozenset[PageRole]]] = field(default_factory=dict)
 
