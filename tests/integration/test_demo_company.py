@@ -89,7 +89,7 @@ def objected(application: Application) -> bool:
     return any(c.state is ConsentState.OBJECTED for c in state.consents)
 
 
-@pytest.mark.parametrize("marker", ["a day old", "damaged"])
+@pytest.mark.parametrize("marker", ["a day old", pytest.param("damaged", marks=pytest.mark.slow)])
 def test_stale_company_is_refreshed_and_keeps_what_customers_said(data_dir: Path, marker: str) -> None:
     """Features are loaded anew; consents given since stay in force."""
     settings, path = settings_for(data_dir), data_dir / "demo.json"

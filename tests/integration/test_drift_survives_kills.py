@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
 from arbiter_at_work import AT_RISK, LOYAL, RunningServer, scene
 
 from engine.monitor.drift.counts import added_up
@@ -39,6 +40,7 @@ def decide(server: RunningServer, times: int) -> None:
             remotes[number % 4].decide(scene((AT_RISK, LOYAL)[number % 2]))
 
 
+@pytest.mark.slow
 def test_what_workers_counted_adds_up_and_survives_their_end(data_dir: Path, start_server: Start) -> None:
     """Killed without a chance to tidy up, then started again, then drained."""
     first = start_server("--workers", "2")

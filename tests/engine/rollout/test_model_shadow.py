@@ -27,7 +27,8 @@ def shadowed(application: Application, customers: list[str]) -> list[ModelShadow
         for customer in customers:
             before = total(shadow)
             decide(application, customer)
-            until(lambda seen=before: total(shadow) > seen)  # one by one: the queue is short
+            due = before + len(shadow.versions)
+            until(lambda due=due: total(shadow) >= due)  # one by one: the queue is short
     return list(model_shadow_log(application.settings.data_dir / "model-shadow").replay())
 
 
