@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from engine.bench.growth_points import Point, exponents, of_dimension
 from engine.pages.drawing import BLUE, GREY, ORANGE, draw, logarithmic
@@ -63,7 +63,9 @@ def _paint(axes: Axes, points: Sequence[Point], name: str) -> None:
     axes.set_xscale("log")
     logarithmic(axes)
     axes.set_ylim(top=3 * max(max(p.p99_ms * 1e3 for p in points), first.cpu_us))
+    axes.set_xticks(sizes)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(name)
     axes.set_ylabel("µs")
     axes.legend(frameon=False)

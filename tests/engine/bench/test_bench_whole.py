@@ -153,6 +153,16 @@ def test_the_page_of_growth_has_every_point() -> None:
     assert "bad" in html
 
 
+def test_sizes_of_a_short_dimension_are_told_in_plain_numbers() -> None:
+    """Matplotlib has labels of its own in between, in the language of formulas."""
+    points = [Point("features", size, cpu_us=100.0, p50_ms=0.1, p99_ms=0.2) for size in (20, 40, 100)]
+
+    html = growth_page(points, cliff=0.9).html()
+
+    assert "mathdefault" not in html
+    assert ">40<" in html
+
+
 def test_one_dimension_is_measured_in_turns(whole_company: Company) -> None:
     """Whole decisions of two sizes, each point's best turn."""
     work = growth.Work(turns=1, asked=5)
