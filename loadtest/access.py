@@ -27,18 +27,29 @@ def read_access(
     target: str, *, authorities: Path | None, certificate: Path | None, key: Path | None, token: Path | None
 ) -> Access:
     """What the files hold. Raises FileInvalid, and typer.BadParameter where a token would go in the clear."""
-    shown = _content(token)
+    shown = _token(token)
     try:
         access = Access(
             authorities=_content(authorities),
             certificate=_content(certificate),
             key=_content(key),
-            token=None if shown is None else shown.decode("ascii", "replace").strip(),
+            token=shown,
         )
         access.refuse_to_leak(target)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     return access
+
+
+def _token(path: Path | None) -> str | None:
+    """The token without the line end that editors add."""
+    content = _content(path)
+    if content is None:
+        return None
+    text = content.decode("ascii", "replace").strip()
+    if not text or not text.isascii() or not text.isprintable() or " " in text:
+        raise FileInvalid(path, "holds no token: one line of ASCII without blanks")
+    return text
 
 
 def _content(path: Path | None) -> bytes | None:

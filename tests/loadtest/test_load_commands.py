@@ -99,3 +99,14 @@ def test_what_cannot_be_run_says_why(arguments: tuple[str, ...], told: str) -> N
 
     assert done.exit_code == 3
     assert told in done.stderr
+
+
+@pytest.mark.parametrize("content", [b"", b"two words", "é".encode()])
+def test_file_without_a_token_is_refused(tmp_path: Path, content: bytes) -> None:
+    """Rather than to measure refusals."""
+    (tmp_path / "token").write_bytes(content)
+
+    done = CliRunner().invoke(app, ["run", "--target", "localhost:1", "--token-file", f"{tmp_path}/token"])
+
+    assert done.exit_code == 3
+    assert "holds no token" in done.stderr
