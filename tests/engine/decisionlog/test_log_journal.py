@@ -162,6 +162,7 @@ def test_threads_share_an_fsync(tmp_path, monkeypatch):
             thread.start()
         while len(read_payloads(tmp_path)) < 8:
             os.sched_yield()
+        assert journal.unsynced_bytes  # waits for the eighth, who is to be counted before the next fsync
         early = list(returned)
         counter.proceed.set()
         for thread in threads:
