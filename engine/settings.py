@@ -160,8 +160,9 @@ class Settings(BaseSettings):
         default=1, description="Server processes; one for each core is best, as Python runs on one core."
     )
     threads: Annotated[int, Field(ge=1, le=64)] = Field(
-        default=4,
-        description="Threads for each worker. Few: they share one core and only overlap waiting for disk.",
+        default=2,
+        description="Threads for each worker. Few: they share one core and only overlap waiting for disk "
+        "and Redis, and each more makes whoever is refused wait longer for the interpreter.",
     )
     admission_wait_ms: Annotated[int, Field(ge=1, le=10_000)] = Field(
         default=25,

@@ -25,7 +25,7 @@ from loadtest.errors import LoadTestError
 from loadtest.latency import measure, stay_on
 from loadtest.objectives import DEFAULT as OBJECTIVES
 from loadtest.objectives import Objectives, judge, kept, knee, load_objectives
-from loadtest.overload import Peak, Scene, Wave, peak_of, wave
+from loadtest.overload import Scene, Wave, peak_of, wave
 from loadtest.profiles import DEFAULT as PROFILE
 from loadtest.profiles import load_profile
 from loadtest.results import Result, Step, latency_ms, read_result, write_result
@@ -41,6 +41,8 @@ app = typer.Typer(
     help="Measure a server under load, report, and compare runs.", no_args_is_help=True, add_completion=False
 )
 out = Console(highlight=False)
+_WIDE: Final = 150
+"""Columns that the table of waves takes, in however narrow a terminal: half of a number says nothing."""
 err = Console(stderr=True, highlight=False)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else there.")]
@@ -246,7 +248,7 @@ def overload(
         mix, folder = load_profile(PROFILE)
         cores = tuple(range(1, os.cpu_count() or 1)) if pid else ()
         with Senders(address, processes=1, channels=4, cores=cores) as senders:
-            scene = Scene(senders, mix, folder, np.random.default_rng(1), pid)
+            scene = Scene(senders, mix, folder, np.random.default_rng(1))
             scene.send([(start / 2, 3.0)])
             peak = peak_of(scene, start=start, told=lambda *step: None if as_json else _tell_climb(*step))
             found = [
@@ -257,38 +259,36 @@ def overload(
             ]
     if as_json:
         rows = [{"throttled": throttled, **asdict(each)} for throttled, each in found]
-        sys.stdout.write(json.dumps({"peak": asdict(peak), "waves": rows}) + "\n")
+        sys.stdout.write(json.dumps({"peak": peak, "waves": rows}) + "\n")
     else:
-        out.print(f"peak {peak.answered:,.0f} answers a second")
-        out.print(_wave_table(found, peak))
+        out.print(f"peak {peak:,.0f} answers a second")
+        Console(width=max(out.width, _WIDE)).print(_wave_table(found))
 
 
 def _tell_climb(offered: float, answered: float) -> None:
     out.print(f"{offered:8,.0f}/s offered, {answered:8,.0f}/s answered")
 
 
-def _wave_table(found: Sequence[tuple[bool, Wave]], peak: Peak) -> Table:
+def _wave_table(found: Sequence[tuple[bool, Wave]]) -> Table:
     table = Table(
-        "clients", "offered/s", "times", "goodput/s", "of peak", "refused/s", "held back/s", "lost/s",
-        "admitted p50", "p99 ms", "refusal p50", "p99 ms", "recovered s", "per CPU s", "refused: call centre",
-        "web", "batch",
+        "clients", "times", "offered/s", "goodput/s", "of peak", "admitted ms", "refused/s", "refusal ms",
+        "held back/s", "lost/s", "well after s", "call centre", "web", "batch",
+        caption="Times are p50 / p99; the last three columns are shares of what was sent that were refused.",
     )  # fmt: skip
     for throttled, each in found:
-        shares = [f"{share:.0%}" for share in each.refused_by_priority.values()]
-        figures = [each.admitted_p50_ms, each.admitted_p99_ms, each.refusal_p50_ms, each.refusal_p99_ms]
         table.add_row(
             "throttle" if throttled else "send all",
-            f"{each.offered:,.0f}",
             f"{each.times_peak:g}",
+            f"{each.offered:,.0f}",
             f"{each.goodput:,.0f}",
-            f"{each.goodput / peak.answered:.0%}",
+            f"{each.of_peak:.0%}",
+            f"{each.admitted_p50_ms:.1f} / {each.admitted_p99_ms:.1f}",
             f"{each.refused:,.0f}",
+            f"{each.refusal_p50_ms:.1f} / {each.refusal_p99_ms:.1f}",
             f"{each.held_back:,.0f}",
             f"{each.lost:,.0f}",
-            *(f"{figure:.1f}" for figure in figures),
             f"{each.recovered_s:.2f}",
-            "–" if each.of_peak_per_cpu_s is None else f"{each.of_peak_per_cpu_s:.0%}",
-            *shares,
+            *(f"{share:.0%}" for share in each.refused_by_priority.values()),
         )
     return table
 

@@ -1,26 +1,24 @@
 """Waves of more calls than a server can take: what it answers, whom it refuses, and how it recovers.
 
-Each wave is a schedule of its own: so many times the peak for some seconds, then half the peak. Goodput is of
-answers within the deadline that people are promised; an answer that nobody waited for is none.
+Each wave is a schedule of its own: a little more than the peak for what the server can answer just now, as
+machines are shared and their speed changes by the minute; a calm; so many times the peak; and a calm again.
+Goodput is of answers within the deadline that people are promised; an answer that nobody waited for is none.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import grpc
 import numpy as np
 import numpy.typing as npt
 
 from loadtest.profiles import Profile, requests_of
-from loadtest.running import cpu_s
 from loadtest.schedule import arrivals
 from loadtest.sending import HELD_BACK, UNSENT, Calls, Senders, Sent
 
@@ -35,6 +33,8 @@ _DEADLINE_S: Final = 1.0
 _GROWTH: Final = 1.2
 _STEP_S: Final = 2.0
 _ENOUGH: Final = 0.85
+_BRIM: Final = 1.2
+"""Times the peak that are offered before a wave, so that there is always more to do."""
 _REFUSED: Final = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
 
 
@@ -42,13 +42,13 @@ _REFUSED: Final = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
 class Wave:
     """What came of one wave; rates in calls a second, times in ms but for `recovered_s`.
 
-    `held_back` were not sent by a client that throttles itself. `refused_by_priority` are shares of what was
-    sent. `recovered_s` is from the end of the wave to the last call that was not answered.
-    `of_peak_per_cpu_s`: answers for each second of the server's processor, as a share of those at the peak;
-    it shows what refusing costs even where others use the processor too. None where that cannot be seen.
+    `at_peak` is the goodput shortly before, with a little more offered than the peak. `held_back` were not
+    sent by a client that throttles itself. `refused_by_priority` are shares of what was sent. `recovered_s`
+    is from the end of the wave to the last call that was not answered.
     """
 
     times_peak: float
+    at_peak: float
     offered: float
     goodput: float
     refused: float
@@ -59,8 +59,12 @@ class Wave:
     refusal_p50_ms: float
     refusal_p99_ms: float
     recovered_s: float
-    of_peak_per_cpu_s: float | None
     refused_by_priority: dict[str, float]
+
+    @property
+    def of_peak(self) -> float:
+        """Goodput as a share of what it was at the peak."""
+        return self.goodput / self.at_peak if self.at_peak else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,6 @@ class Scene:
     profile: Profile
     folder: Path
     rng: np.random.Generator
-    server_pid: int | None = None
 
     def send(self, rates: Sequence[tuple[float, float]], *, throttled: bool = False) -> _Told:
         """Offers each (rate, seconds) after the other, from one process."""
@@ -84,78 +87,50 @@ class Scene:
         priorities = list(islice(cycle(PRIORITIES), len(instants)))
         start_ns = time.monotonic_ns() + round(_AHEAD_S * 1e9)
         calls = Calls(start_ns, instants, requests, _DEADLINE_S, priorities, throttled)
-        with _Meter(self.server_pid, start_ns, rates[0][1]) as meter:
-            (sent,) = self.senders.send(lambda _: calls)
-        return _Told(sent, priorities, meter.used_s)
+        (sent,) = self.senders.send(lambda _: calls)
+        return _Told(sent, priorities)
 
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """How calls ended, their priorities, and what the first part took of the server's processor."""
+    """How calls ended, and their priorities."""
 
     sent: Sent
     priorities: Sequence[str]
-    cpu_s: float | None
 
 
-class _Meter:
-    """Reads the processor time of the server at the beginning and the end of a part, in a thread."""
+def peak_of(scene: Scene, *, start: float, told: Callable[[float, float], None]) -> float:
+    """The most answers a second: climbs until less and less of what is offered is answered.
 
-    def __init__(self, pid: int | None, start_ns: int, seconds: float) -> None:
-        self._pid = pid
-        self._start_s = start_ns / 1e9
-        self._seconds = seconds
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self.used_s: float | None = None
-
-    def _read(self) -> None:
-        time.sleep(max(0.0, self._start_s - time.monotonic()))
-        before_s = cpu_s(self._pid)
-        time.sleep(max(0.0, self._start_s + self._seconds - time.monotonic()))
-        after_s = cpu_s(self._pid)
-        if before_s is not None and after_s is not None:
-            self.used_s = after_s - before_s
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._thread.join()
-
-
-@dataclass(frozen=True, slots=True)
-class Peak:
-    """The most that a server answers a second, and for each second of its processor then."""
-
-    answered: float
-    per_cpu_s: float | None
-
-
-def peak_of(scene: Scene, *, start: float, told: Callable[[float, float], None]) -> Peak:
-    """Climbs until less and less of what is offered is answered; `told` gets both of each step."""
-    best, rate, failing = Peak(0.0, None), start, 0
+    `told` gets both of each step.
+    """
+    best, rate, failing = 0.0, start, 0
     while failing < 2:
-        step = scene.send([(rate, _STEP_S)])
-        count = float(_good(step.sent).sum())
-        told(rate, count / _STEP_S)
-        if count / _STEP_S > best.answered:
-            best = Peak(count / _STEP_S, count / step.cpu_s if step.cpu_s else None)
-        failing = failing + 1 if count / _STEP_S < _ENOUGH * rate else 0
+        answered = float(_good(scene.send([(rate, _STEP_S)]).sent).sum()) / _STEP_S
+        told(rate, answered)
+        best = max(best, answered)
+        failing = failing + 1 if answered < _ENOUGH * rate else 0
         rate *= _GROWTH
     return best
 
 
 def wave(
-    scene: Scene, *, peak: Peak, times: float, seconds: float, throttled: bool = False, calm_s: float = 3.0
+    scene: Scene,
+    *,
+    peak: float,
+    times: float,
+    seconds: float,
+    throttled: bool = False,
+    before_s: float = 2.0,
+    calm_s: float = 3.0,
 ) -> Wave:
-    """One wave and the calm after it."""
-    rates = [(times * peak.answered, seconds), (CALM * peak.answered, calm_s)]
-    told = scene.send(rates, throttled=throttled)
+    """One wave, what came before, and the calm after it."""
+    parts = [(_BRIM * peak, before_s), (CALM * peak, 1.0), (times * peak, seconds), (CALM * peak, calm_s)]
+    told = scene.send(parts, throttled=throttled)
     sent = told.sent
-    flood = sent.instants < round(seconds * 1e9)
+    begin_s = before_s + 1.0
+    at_s = sent.instants / 1e9
+    flood = (begin_s <= at_s) & (at_s < begin_s + seconds)
     took_ms = sent.took / 1e6
     good, refused = _good(sent), sent.codes == _REFUSED
     admitted = took_ms[flood & (sent.codes == 0)]
@@ -164,6 +139,7 @@ def wave(
     lost = ~held_back & ~refused & (sent.codes != 0)
     return Wave(
         times_peak=times,
+        at_peak=float(((at_s < before_s) & good).sum()) / before_s,
         offered=float(flood.sum()) / seconds,
         goodput=float((flood & good).sum()) / seconds,
         refused=float((flood & refused).sum()) / seconds,
@@ -173,8 +149,7 @@ def wave(
         admitted_p99_ms=_at(admitted, 99),
         refusal_p50_ms=_at(refusals, 50),
         refusal_p99_ms=_at(refusals, 99),
-        recovered_s=_recovered_s(sent, seconds),
-        of_peak_per_cpu_s=_per_cpu_s(float((flood & good).sum()), told.cpu_s, peak),
+        recovered_s=_recovered_s(sent, begin_s + seconds),
         refused_by_priority=_by_priority(
             flood & ~held_back & (sent.codes != UNSENT), refused, told.priorities
         ),
@@ -186,15 +161,11 @@ def _good(sent: Sent) -> npt.NDArray[np.bool_]:
     return good
 
 
-def _per_cpu_s(answered: float, used_s: float | None, peak: Peak) -> float | None:
-    return answered / used_s / peak.per_cpu_s if used_s and peak.per_cpu_s else None
-
-
-def _recovered_s(sent: Sent, wave_s: float) -> float:
+def _recovered_s(sent: Sent, end_s: float) -> float:
     """From the end of the wave to the last call that was not answered; 0 where all were."""
-    calm = sent.instants >= round(wave_s * 1e9)
+    calm = sent.instants >= round(end_s * 1e9)
     bad = calm & (sent.codes != 0)
-    return float(sent.instants[bad].max()) / 1e9 - wave_s if bad.any() else 0.0
+    return float(sent.instants[bad].max()) / 1e9 - end_s if bad.any() else 0.0
 
 
 def _by_priority(

@@ -1,7 +1,4 @@
-"""Refuses calls at the door: before they are read, and in the thread that takes them from the network.
-
-So a refusal waits for nothing that was let in. What is left of its cost is grpc's own for any call.
-"""
+"""How urgent calls are, and what those are told that are refused."""
 
 from __future__ import annotations
 
@@ -12,7 +9,6 @@ import grpc
 from grpc_status import rpc_status
 
 from engine.api.gate import PUSHBACK_MS
-from engine.api.lanes import Inline
 from engine.api.status import status_of
 from engine.errors import ArbiterError, Overloaded, ServerDraining
 from engine.service.admission import Priority
@@ -85,7 +81,3 @@ class _Told(grpc.Status):
         self.code = code
         self.details = details
         self.trailing_metadata = trailing_metadata
-
-
-INLINE: Final = Inline()
-"""Where refusals run."""

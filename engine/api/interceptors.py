@@ -1,4 +1,4 @@
-"""What happens around every call: it is let in or refused, errors become statuses, the log gets the cause.
+"""What happens around every call that is let in: errors become statuses, the log gets the cause.
 
 All of it is one interceptor, as each costs every call. grpc asks it for a handler in the one thread that
 takes calls from the network; the handler runs in another. What depends on the method alone is made once.
@@ -19,9 +19,10 @@ from google.protobuf.message import DecodeError
 from google.rpc import code_pb2
 from grpc_status import rpc_status
 
-from engine.api.admission import INLINE, WORDS, draining, priority_of, refusal, usual_priority
+from engine.api.admission import draining, priority_of, usual_priority
 from engine.api.authorisation import authorised
 from engine.api.callids import ids_of
+from engine.api.door import OURS
 from engine.api.gate import CallGate
 from engine.api.lanes import Lanes
 from engine.api.status import CODES, grpc_code, reason_of, status_of
@@ -29,7 +30,6 @@ from engine.calls import begin_call
 from engine.errors import (
     ArbiterError,
     DeadlineExpired,
-    Overloaded,
     RequestInvalid,
     ServerDraining,
     Violation,
@@ -40,11 +40,7 @@ from engine.service.watching import Watch
 
 _log = structlog.get_logger("engine.api")
 
-_OURS = "/arbiter."
-"""Begins the name of every method of the contract; health checks are answered to the end."""
-
 _OK = grpc.StatusCode.OK.name
-_REFUSED = grpc.StatusCode.RESOURCE_EXHAUSTED.name
 DEFAULT_DEADLINE_S: Final = 5.0
 _NONE_GIVEN_S: Final = 1e8
 """Years: what grpc says is left of a call without a deadline."""
@@ -61,17 +57,16 @@ Method: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What is made once for a method of the contract: handlers and refusals, by priority."""
+    """What is made once for a method of the contract: a handler for each priority."""
 
     usual: Priority
     handlers: tuple[Method, ...]
-    refusals: tuple[Method, ...]
 
 
 class ErrorsToStatus(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
     """Turns what a servicer raises into a google.rpc.Status; nothing internal leaves.
 
-    With `lanes`, calls of the contract that come above its limit are refused.
+    With `lanes`, these answer the calls of the contract, the more urgent first.
     """
 
     def __init__(
@@ -102,23 +97,19 @@ class ErrorsToStatus(grpc.ServerInterceptor):  # type: ignore[type-arg]  # gener
             handler = authorised(continuation(handler_call_details), method, self._authoriser)
             if handler is None or handler.unary_unary is None:
                 return handler
-            if self._lanes is None or not method.startswith(_OURS):
+            if self._lanes is None or not method.startswith(OURS):
                 return self._wrapped(handler, method)
             known = self._known[method] = self._make(handler, method, self._lanes)
         priority = priority_of(handler_call_details.invocation_metadata, known.usual)
-        if self._lanes is not None and not self._lanes.limit.admits(priority):
-            return known.refusals[priority]
         return known.handlers[priority]
 
     def _make(self, handler: Method, method: str, lanes: Lanes) -> _Known:
-        handlers, refusals = [], []
+        handlers = []
         for priority in Priority:
             wrapped = self._wrapped(handler, method)
             wrapped.unary_unary.experimental_thread_pool = lanes.of(priority)  # type: ignore[union-attr]  # grpc's
             handlers.append(wrapped)
-            refuse = _refusing(priority, method, self._gate, self._watch)
-            refusals.append(grpc.stream_unary_rpc_method_handler(refuse))  # so nothing is read before it
-        return _Known(usual_priority(method), tuple(handlers), tuple(refusals))
+        return _Known(usual_priority(method), tuple(handlers))
 
     def _wrapped(self, handler: Method, method: str) -> Method:
         return grpc.unary_unary_rpc_method_handler(
@@ -129,7 +120,7 @@ class ErrorsToStatus(grpc.ServerInterceptor):  # type: ignore[type-arg]  # gener
 
     def _guarded(self, handle: Handler, method: str) -> Handler:
         name, watch = method.removeprefix("/"), self._watch
-        gate = self._gate if method.startswith(_OURS) else None
+        gate = self._gate if method.startswith(OURS) else None
 
         def guarded(request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ANN401  # any message
             began, code = perf_counter(), _OK
@@ -180,26 +171,6 @@ def _tolerant(read: Callable[[bytes], object] | None) -> Callable[[bytes], objec
             return MALFORMED
 
     return reading
-
-
-def _refusing(priority: Priority, method: str, gate: CallGate, watch: Watch) -> Handler:
-    """Answers a call that is not let in."""
-    name, status, word = method.removeprefix("/"), refusal(priority), WORDS[priority]
-
-    def refuse(_requests: Any, context: grpc.ServicerContext) -> Any:  # noqa: ANN401  # none is read
-        told, code = status, _REFUSED
-        watch.started(0.0)
-        try:
-            gate.enter()
-            watch.shed(word, Overloaded.reason.lower())
-        except ServerDraining as error:
-            told = draining(error)
-            code = told.code.name
-        watch.called(name, code, 0.0)
-        context.abort_with_status(told)
-
-    refuse.experimental_thread_pool = INLINE  # type: ignore[attr-defined]  # read by grpc
-    return refuse
 
 
 def note(method: str, error: Exception) -> None:

@@ -34,17 +34,6 @@ class Lane(ThreadPoolExecutor):
         self._lanes.put((fn, args, monotonic(), self._priority))
 
 
-class Inline(ThreadPoolExecutor):
-    """Runs what is submitted at once, in the thread that submits: for refusals, which wait for nothing."""
-
-    def __init__(self) -> None:
-        super().__init__(1)  # starts no thread either
-
-    def submit(self, fn: Callable[..., object], /, *args: Any, **_kwargs: Any) -> Any:  # noqa: ANN401  # grpc's
-        """Runs it."""
-        fn(*args)
-
-
 class _Answering(threading.local):
     """What a thread answers now."""
 
@@ -124,7 +113,7 @@ class Lanes:
     def _done(self, priority: Priority) -> None:
         held_back = False
         with self._counting:
-            self.limit.leave(monotonic())
+            self.limit.leave(priority, monotonic())
             if priority is Priority.BATCH:
                 held_back = self._slow_out > self._slow_most
                 self._slow_out -= 1

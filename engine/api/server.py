@@ -21,6 +21,7 @@ from engine._pb.arbiter.v1 import (
     outcome_service_pb2,
     outcome_service_pb2_grpc,
 )
+from engine.api.door import Door
 from engine.api.event_servicer import EventServicer
 from engine.api.gate import CallGate
 from engine.api.interceptors import ErrorsToStatus
@@ -134,6 +135,7 @@ class ApiServer:
                 interceptors=[*outermost, errors],
                 options=options,
             )
+            Door(self._lanes, gate, watch).stand_before(server)
             _add(servicers, self._health, server, with_reflection=with_reflection)
             return _Listener(server, gate, shown, _bind(server, address, shown))
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtest.overload import PRIORITIES, Peak, Scene, wave
+from loadtest.overload import PRIORITIES, Scene, wave
 from loadtest.profiles import load_profile
 from loadtest.sending import HELD_BACK, Calls, Senders, Sent
 from loadtest.throttle import MEMORY_S, SENT_PER_ANSWER, Throttle
@@ -117,14 +117,16 @@ def scene(ends: Callable[[float, str], tuple[int, float]]) -> Scene:
 
 
 def test_wave_is_told_apart_from_the_calm_after_it() -> None:
-    """Rates are of the wave alone, and recovery is until the last call that was not answered."""
+    """And from what came before: rates are of the wave, recovery is until the last call not answered."""
 
     def ends(at_s: float, priority: str) -> tuple[int, float]:
-        if at_s >= 0.1:
-            return (REFUSED, 1.0) if at_s < 0.3 else (OK, 2.0)
+        if at_s < 1.5:
+            return (OK, 5.0)
+        if at_s >= 1.6:
+            return (REFUSED, 1.0) if at_s < 1.8 else (OK, 2.0)
         return (REFUSED, 1.0) if priority == "batch" else (OK, 20.0)
 
-    found = wave(scene(ends), peak=Peak(1_000.0, None), times=5.0, seconds=0.1, calm_s=0.4)
+    found = wave(scene(ends), peak=1_000.0, times=5.0, seconds=0.1, before_s=0.5, calm_s=0.4)
 
     assert found.offered == pytest.approx(5_000, rel=0.2)
     assert found.goodput == pytest.approx(0.7 * found.offered, rel=0.05)
@@ -132,16 +134,19 @@ def test_wave_is_told_apart_from_the_calm_after_it() -> None:
     assert (found.admitted_p99_ms, found.refusal_p99_ms) == (20.0, 1.0)
     assert found.refused_by_priority == {"call-centre": 0.0, "web": 0.0, "batch": 1.0}
     assert found.recovered_s == pytest.approx(0.2, abs=0.02)
-    assert (found.lost, found.held_back, found.of_peak_per_cpu_s) == (0.0, 0.0, None)
+    assert (found.lost, found.held_back) == (0.0, 0.0)
+    assert found.at_peak == pytest.approx(1_200, rel=0.15)
+    assert found.of_peak == found.goodput / found.at_peak
 
 
 def test_calls_held_back_are_neither_refused_nor_lost() -> None:
     """They never reached the server, so they are in no share of what it refused."""
     found = wave(
-        scene(lambda at_s, _: (HELD_BACK, 0.0) if at_s < 0.05 else (REFUSED, 1.0)),
-        peak=Peak(1_000.0, None),
+        scene(lambda at_s, _: (HELD_BACK, 0.0) if at_s < 1.15 else (REFUSED, 1.0)),
+        peak=1_000.0,
         times=2.0,
         seconds=0.1,
+        before_s=0.1,
         calm_s=0.1,
     )
 

@@ -17,6 +17,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
 from engine._pb.arbiter.v1 import decision_service_pb2, decision_service_pb2_grpc
+from engine.api.door import Door
 from engine.api.gate import CallGate
 from engine.api.interceptors import ErrorsToStatus
 from engine.api.lanes import Lanes
@@ -52,7 +53,8 @@ class _Place:
     lanes: Lanes
     gate: CallGate
     channel: grpc.Channel
-    counted: list[tuple[str, str]] = field(default_factory=list)
+    server: grpc.Server
+    watch: _Counting
     futures: list[grpc.Future[object]] = field(default_factory=list)
 
     def send(
@@ -78,11 +80,16 @@ class _Place:
 class _Counting(Unwatched):
     """Keeps method and status of each call that was answered."""
 
-    def __init__(self, counted: list[tuple[str, str]]) -> None:
-        self._counted = counted
+    def __init__(self) -> None:
+        self.counted: list[tuple[str, str]] = []
+        self.broken = False
+
+    def shed(self, _priority: str, _reason: str) -> None:
+        if self.broken:
+            raise RuntimeError("no counting today")
 
     def called(self, method: str, code: str, _seconds: float) -> None:
-        self._counted.append((method, code))
+        self.counted.append((method, code))
 
 
 @contextmanager
@@ -90,14 +97,10 @@ def served(wait_s: float = 0.004, *, deadline_s: float = 5.0, threads: int = THR
     """A server in this process, with a limit of a few calls."""
     lanes = Lanes(AdmissionLimit(wait_s=wait_s, servers=threads), threads=threads)
     gate, held = CallGate(), _Held()
-    counted: list[tuple[str, str]] = []
-    interceptor = ErrorsToStatus(
-        gate,
-        _Counting(counted),
-        lanes=lanes,
-        default_deadline_s=deadline_s,
-    )
+    watch = _Counting()
+    interceptor = ErrorsToStatus(gate, watch, lanes=lanes, default_deadline_s=deadline_s)
     server = grpc.server(lanes.of(Priority.CALL_CENTRE), interceptors=[interceptor])
+    Door(lanes, gate, watch).stand_before(server)
     decision_service_pb2_grpc.add_DecisionServiceServicer_to_server(held, server)
     health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(), server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -105,7 +108,7 @@ def served(wait_s: float = 0.004, *, deadline_s: float = 5.0, threads: int = THR
     server.start()
     try:
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield _Place(held, lanes, gate, channel, counted)
+            yield _Place(held, lanes, gate, channel, server, watch)
             held.go.set()
     finally:
         held.go.set()
@@ -141,7 +144,7 @@ def test_refused_call_says_so_and_when_to_come_back() -> None:
         assert (info.reason, info.domain) == ("OVERLOADED", "arbiter")
         assert retry.retry_delay.ToMilliseconds() == 500
         assert ("grpc-retry-pushback-ms", "500") in refusal.trailing_metadata()
-        assert place.counted == [("arbiter.v1.DecisionService/Decide", "RESOURCE_EXHAUSTED")]
+        assert place.watch.counted == [("arbiter.v1.DecisionService/Decide", "RESOURCE_EXHAUSTED")]
 
 
 def test_refusal_waits_for_nothing_that_was_let_in() -> None:
@@ -156,6 +159,31 @@ def test_refusal_waits_for_nothing_that_was_let_in() -> None:
         assert codes == {grpc.StatusCode.RESOURCE_EXHAUSTED}
         assert time.perf_counter() - began < 5.0
         assert len(place.held.begun) <= THREADS
+
+
+def test_refusals_leave_nothing_behind() -> None:
+    """So many are refused in a flood that what each leaves would soon be felt."""
+    with served() as place:
+        place.refused()
+        kept = len(place.server._state.rpc_states)  # type: ignore[attr-defined]  # of calls under way
+
+        for _ in range(50):
+            place.send().exception(timeout=5.0)
+
+        until(lambda: len(place.server._state.rpc_states) == kept)  # type: ignore[attr-defined]
+        assert place.watch.counted.count(("arbiter.v1.DecisionService/Decide", "RESOURCE_EXHAUSTED")) == 51
+
+
+def test_door_that_fails_lets_in_and_the_server_goes_on() -> None:
+    """What is raised there would end the one thread that takes calls."""
+    with served() as place:
+        place.refused()
+        place.watch.broken = True
+        place.held.go.set()
+
+        answered = [place.send(f"{number}").result(timeout=10.0) for number in range(20)]
+
+        assert all(answered)
 
 
 def test_call_centre_comes_in_where_the_web_is_refused_and_the_web_where_batches_are() -> None:
@@ -238,7 +266,8 @@ def test_call_without_a_deadline_gets_the_server_s_and_one_with_its_own_keeps_it
     """What waited longer than the default is not begun, unless its client said that it would wait."""
     with served(wait_s=0.050, deadline_s=1e-6) as place:
         for number in range(THREADS):
-            place.send(f"running{number}")
+            place.send(f"running{number}", timeout=20.0)
+        until(lambda: len(place.held.begun) == THREADS)  # grpc does not keep the order of calls
         patient = place.send("patient", timeout=20.0)
         impatient = place.send("impatient", timeout=None)
         until(lambda: place.lanes.limit.in_flight == len(place.futures))
@@ -275,7 +304,7 @@ def test_full_server_that_drains_sends_calls_elsewhere() -> None:
 
         assert isinstance(error, grpc.Call)
         assert error.code() is grpc.StatusCode.UNAVAILABLE
-        assert place.counted[-1][1] == "UNAVAILABLE"
+        assert place.watch.counted[-1][1] == "UNAVAILABLE"
 
 
 @pytest.mark.parametrize("said", ["first class", "", "CALL-CENTRE"])
