@@ -35,6 +35,9 @@ _STEP_S: Final = 2.0
 _ENOUGH: Final = 0.85
 _BRIM: Final = 1.2
 """Times the peak that are offered before a wave, so that there is always more to do."""
+_GLANCE_S: Final = 0.2
+_WELL: Final = 0.9
+"""Share of the calls of a fifth of a second that are answered when all is well; chance refuses some."""
 _REFUSED: Final = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
 
 
@@ -44,7 +47,7 @@ class Wave:
 
     `at_peak` is the goodput shortly before, with a little more offered than the peak. `held_back` were not
     sent by a client that throttles itself. `refused_by_priority` are shares of what was sent. `recovered_s`
-    is from the end of the wave to the last call that was not answered.
+    is from the end of the wave until nine of ten calls of each fifth of a second are answered.
     """
 
     times_peak: float
@@ -162,10 +165,13 @@ def _good(sent: Sent) -> npt.NDArray[np.bool_]:
 
 
 def _recovered_s(sent: Sent, end_s: float) -> float:
-    """From the end of the wave to the last call that was not answered; 0 where all were."""
-    calm = sent.instants >= round(end_s * 1e9)
-    bad = calm & (sent.codes != 0)
-    return float(sent.instants[bad].max()) / 1e9 - end_s if bad.any() else 0.0
+    """From the end of the wave to that of the last fifth of a second in which too few calls were answered."""
+    bins = np.floor((sent.instants / 1e9 - end_s) / _GLANCE_S).astype(np.int64)
+    calm = bins >= 0
+    asked, answered = np.bincount(bins[calm]), np.bincount(bins[calm & _good(sent)], minlength=1)
+    answered = np.pad(answered, (0, len(asked) - len(answered)))
+    (bad,) = np.nonzero(answered < _WELL * asked)
+    return float(bad[-1] + 1) * _GLANCE_S if len(bad) else 0.0
 
 
 def _by_priority(
