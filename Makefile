@@ -67,9 +67,9 @@ audit: $(DEV_DEPS)
 latency: $(DEV_DEPS)
 	$(BIN)/python -m loadtest latency
 
-# Three waves of 2 and of 5 times what the server can answer, from clients that send all and that throttle.
+# Three waves (or WAVES=n) of 2 and of 5 times what the server can answer, from clients that send all and that throttle.
 overload: $(DEV_DEPS)
-	$(BIN)/python -m loadtest overload
+	$(BIN)/python -m loadtest overload $(if $(WAVES),--waves $(WAVES))
 
 # From the ring to the proposal on an agent's screen, with the server at half load; needs a chromium.
 pop-latency: $(DEV_DEPS)

@@ -23,6 +23,7 @@ from engine.demo.cast import CAST
 from engine.domain import ContextScalar
 from engine.service.requests import DecisionQuery
 from engine.settings import Settings
+from feature_store.state import CustomerChange, CustomerRecord
 from feature_store.store import OnlineStore
 from model_registry import publish
 
@@ -54,6 +55,24 @@ class DemoCompany:
         assert state.features is not None
         self._store.put_customers([(customer_id, state.features)])
         self._store.put_consents((customer_id, record) for record in state.consents)
+
+
+def copy_customers(source: OnlineStore, target: OnlineStore, names: Sequence[str]) -> None:
+    """Everything that decisions read of some customers, from one store to another, and their identities."""
+    records: dict[str, CustomerRecord] = {}
+    source.update(names, lambda name, record: records.__setitem__(name, record))
+
+    def copied(name: str, _: CustomerRecord) -> CustomerChange:
+        record = records[name]
+        return CustomerChange(
+            features=record.features,
+            consents=record.consents,
+            contacts=record.contacts,
+            signals=record.signals,
+        )
+
+    target.update(names, copied)
+    target.link((identity, name) for name in names for identity in source.identities(name))
 
 
 def scene(cast_id: str, customer_id: str = "", **fields: object) -> decision_service_pb2.DecideRequest:

@@ -25,10 +25,11 @@ from arbiter_at_work import (
     RunningServer,
     copied_registry,
     copied_rules,
+    copy_customers,
     scene,
 )
 from redis_at_work import Forwarder, RedisServer
-from test_redis_serving import PATIENT_MS, copy_customers
+from test_redis_serving import PATIENT_MS
 from test_running_server import RETENTION, full_disk, serving_workers, spoil
 
 from engine._pb.arbiter.v1 import decision_service_pb2, decision_service_pb2_grpc

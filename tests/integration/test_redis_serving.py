@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from arbiter_at_work import (
     REPOSITORY,
     RunningServer,
     connect,
+    copy_customers,
     query,
     scene,
     settings_for,
@@ -37,8 +38,7 @@ from engine.errors import SetupInvalid
 from engine.service.decisions import Decisions
 from feature_store.embedded import open_embedded
 from feature_store.redis.store import open_redis
-from feature_store.state import ContactEvent, CustomerChange, CustomerRecord, OutcomeType
-from feature_store.store import OnlineStore
+from feature_store.state import ContactEvent, OutcomeType
 
 PATIENT_MS = 5_000
 DEADLINE_S = 0.3
@@ -47,23 +47,6 @@ LATE_S = 0.010
 
 RECOVERY_S = 5.0
 PEOPLE = (*CAST, *(f"C{number:04d}" for number in range(1, 40)))
-
-
-def copy_customers(source: OnlineStore, target: OnlineStore, names: Sequence[str]) -> None:
-    """Everything that decisions read of some customers, from one store to another."""
-    records: dict[str, CustomerRecord] = {}
-    source.update(names, lambda name, record: records.__setitem__(name, record))
-
-    def copied(name: str, _: CustomerRecord) -> CustomerChange:
-        record = records[name]
-        return CustomerChange(
-            features=record.features,
-            consents=record.consents,
-            contacts=record.contacts,
-            signals=record.signals,
-        )
-
-    target.update(names, copied)
 
 
 def test_decisions_are_the_same_bytes_on_both_stores(

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from arbiter_at_work import AT_RISK, LOYAL, query, settings_for
+from arbiter_at_work import AT_RISK, LOYAL, copy_customers, query, settings_for
 from redis_at_work import RedisServer
 from typer.testing import CliRunner, Result
 
-from engine.bootstrap import open_application, wall_clock_ms
+from engine.bootstrap import Application, open_application, wall_clock_ms
 from engine.cli.app import app
-from engine.demo.company import load_company
 from engine.events.applying import Verdict
 from engine.events.deadletters import DeadLetter, DiskDeadLetters
 from engine.events.raw import RawEvent, write_event
@@ -229,10 +229,13 @@ def test_a_lost_key_refuses_events_rather_than_let_anybody_in(run: Run, data_dir
     assert "restore it" in again.stderr
 
 
-def test_it_is_the_same_on_redis(run: Run, tmp_path: Path, redis_server: RedisServer) -> None:
+def test_it_is_the_same_on_redis(
+    run: Run, application: Application, data_dir: Path, redis_server: RedisServer
+) -> None:
     """State in Redis is told and erased, and so are dead letters of a stream."""
-    settings = settings_for(tmp_path / "data", store=redis_server.url, store_timeout_ms=5_000)
-    load_company(settings)
+    settings = settings_for(data_dir, store=redis_server.url, store_timeout_ms=5_000)
+    with closing(open_store(settings, patient=True)) as store:
+        copy_customers(application.store, store, [LOYAL, AT_RISK])
     at_work(settings)
     for customer_id in (LOYAL, AT_RISK):
         refuse_on_stream(settings, redis_server.url, customer_id)

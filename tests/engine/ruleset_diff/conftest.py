@@ -11,7 +11,6 @@ import pytest
 from engine import logs
 from engine.bootstrap import wall_clock_ms
 from engine.core.snapshot import Snapshot
-from engine.demo.company import load_company
 from engine.publishing import named_set
 from engine.service.impact import Case, demo_cases
 from engine.settings import Settings
@@ -29,11 +28,9 @@ def _no_log_setup(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def diff_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+def diff_settings(demo_company: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Settings of a data directory with the demo company, which tests only read."""
-    settings = Settings(data_dir=tmp_path_factory.mktemp("company"))
-    load_company(settings)
-    return settings
+    return Settings(data_dir=Path(shutil.copytree(demo_company, tmp_path_factory.mktemp("company") / "data")))
 
 
 @pytest.fixture(scope="session")

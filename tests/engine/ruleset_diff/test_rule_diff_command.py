@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,12 +89,11 @@ def test_json_holds_the_same_figures(diff_settings: Settings, rules_edited: Edit
     assert [change["noun"] for change in document["changes"]] == ["arbitration"]
 
 
-def test_logged_decisions_are_decided_again_as_they_were_asked(tmp_path: Path, rules_edited: Edited) -> None:
+def test_logged_decisions_are_decided_again_as_they_were_asked(
+    demo_company: Path, tmp_path: Path, rules_edited: Edited
+) -> None:
     """With their context, their instant and the state read then."""
-    from engine.demo.company import load_company
-
-    settings = Settings(data_dir=tmp_path / "data")
-    load_company(settings)
+    settings = Settings(data_dir=Path(shutil.copytree(demo_company, tmp_path / "data")))
     with open_application(settings) as application:
         for customer in ("C0131", "C0133", "C0060"):
             query = DecisionQuery(customer_id=customer, channel="web", placement="", context={})

@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 
 from engine import logs
-from engine.demo.company import load_company
-from engine.settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -21,18 +19,10 @@ def _no_log_setup(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "configure", lambda level: None)
 
 
-@pytest.fixture(scope="session")
-def company(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data directory that holds the demo company; tests copy it or only read it."""
-    folder = tmp_path_factory.mktemp("company")
-    load_company(Settings(data_dir=folder))
-    return folder
-
-
 @pytest.fixture
-def data_dir(company: Path, tmp_path: Path) -> Path:
+def data_dir(demo_company: Path, tmp_path: Path) -> Path:
     """A data directory of the test's own, with the demo company and nothing published."""
-    return Path(shutil.copytree(company, tmp_path / "data", ignore=shutil.ignore_patterns("rulesets")))
+    return Path(shutil.copytree(demo_company, tmp_path / "data", ignore=shutil.ignore_patterns("rulesets")))
 
 
 @pytest.fixture

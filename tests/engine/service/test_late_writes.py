@@ -294,7 +294,7 @@ class Deciders:
 
 def test_deciders_and_an_eraser_race(company: Company) -> None:
     """Customers are erased one by one while threads decide for all of them and report outcomes."""
-    names = [f"R{number}" for number in range(8)]
+    names = [f"R{number}" for number in range(4)]
     for name in names:
         DemoCompany(company.application.store).copy_customer(LOYAL, name)
 
