@@ -492,4 +492,6 @@ def test_service_config_is_the_one_in_the_documents() -> None:
 
     assert f"```json\n{SERVICE_CONFIG}```" in page
     policies: Sequence[dict[str, Any]] = json.loads(SERVICE_CONFIG)["methodConfig"]
-    assert [policy["retryPolicy"]["retryableStatusCodes"] for policy in policies] == [["UNAVAILABLE"]]
+    assert [policy["retryPolicy"]["retryableStatusCodes"] for policy in policies] == [
+        ["UNAVAILABLE", "CANCELLED"]
+    ]
