@@ -53,7 +53,8 @@ _PERCENTS: Final = {"p50": 50.0, "p99": 99.0, "p999": 99.9}
 class Work:
     """How much is measured. `checked` customers are compared between sides.
 
-    `under_way` calls at once are as many as a server has threads, which it never refuses, however slow it is.
+    `under_way` calls at once are twice as many as a server has threads, so that it always has more to do;
+    with the benchmark's wait of 1 s it refuses none of them.
     """
 
     size: Size = STANDARD
