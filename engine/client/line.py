@@ -25,7 +25,7 @@ _OPTIONS: Final = (
     ("grpc.use_local_subchannel_pool", 1),  # else equal channels share one connection
     ("grpc.enable_retries", 1),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 2_000),  # for a connection to be made, whatever the name says
     ("grpc.max_reconnect_backoff_ms", 5_000),  # a server that comes back is found in seconds
     ("grpc.keepalive_time_ms", 20_000),  # while calls wait: a machine that is gone answers no TCP
     ("grpc.keepalive_timeout_ms", 5_000),
